@@ -1,0 +1,304 @@
+"""The typed form of `params.yaml`: what every setting is, its unit, its sentinel.
+
+Loading is strict: an unknown key, a wrong type or a value out of range is one error
+that names the parameter. This module knows no DVC, no Prefect and no torch; it does
+not decide what depends on what (`dvc.yaml` does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from skd.errors import UserError
+
+STRICT = ConfigDict(extra="forbid", strict=False)
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(gt=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+# ---------------------------------------------------------------- experiment
+@dataclass(frozen=True, config=STRICT)
+class Experiment:
+    tasks: list[Name]  # rows of `data`, in report order
+    methods: list[Name]  # rows of `methods`, in report order
+    seeds: list[int]  # each draws the student's training subset, its order and its sampling
+
+
+# ---------------------------------------------------------------------- data
+@dataclass(frozen=True, config=STRICT)
+class Columns:
+    source: str  # column of the input text
+    target: str | None = None  # column of the training reference; None: the first of `references`
+    references: list[str] = Field(default_factory=list)  # more reference columns (text or list of text)
+    answer: str | None = None  # column of the final answer; it ends the target as "#### answer"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Procedural:
+    kind: Literal["procedural"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Files:
+    kind: Literal["files"]
+    columns: Columns
+    train: str  # path of a .jsonl, .json, .csv or .parquet file
+    validation: str | None = None  # None: taken from the end of the shuffled train file
+    test: str | None = None  # None: likewise
+
+
+@dataclass(frozen=True, config=STRICT)
+class Hub:
+    kind: Literal["hub"]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # commit: a branch moves
+    preset: Literal["flores_plus", "dialogsum", "gsm8k"] | None = None  # known ids, columns and splits
+    id: str | None = None  # None: the preset's
+    config: str | None = None
+    columns: Columns | None = None
+    splits: dict[str, str] | None = None  # our split name -> theirs; a missing one is cut from train
+
+
+Source = Annotated[Procedural | Files | Hub, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Data:
+    task: Literal["translation", "summarization", "arithmetic"]  # prompt, answer extraction, metrics
+    source: Source
+    train_size: Positive | None = None  # rows; None: all there are (procedural sources need a number)
+    validation_size: Positive | None = None
+    test_size: Positive | None = None
+    seed: int = 0  # of generation, shuffling and cutting; not an experiment seed
+    duplicates: Literal["error", "drop"] = "error"  # a source text that stands in two splits
+    prompt: str | None = None  # template with {source}; None: the task's
+    license: str | None = None  # for the data card and the model card
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    max_prompt_tokens: Positive  # template included
+    max_new_tokens: Positive  # end-of-sequence included
+    student_examples: Positive | None = None  # drawn per seed from train; None: all
+    too_long: Literal["error", "drop", "truncate"] = "error"  # a prompt over max_prompt_tokens
+
+
+# -------------------------------------------------------------------- models
+@dataclass(frozen=True, config=STRICT)
+class ProceduralModel:
+    kind: Literal["procedural"]
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    steps: Count  # of pretraining on the base corpora; 0: random weights
+    batch_size: Positive = 32
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class FolderModel:
+    kind: Literal["folder"]
+    path: str  # a Hugging Face folder with safetensors weights
+
+
+@dataclass(frozen=True, config=STRICT)
+class HubModel:
+    kind: Literal["hub"]
+    id: str
+    revision: str = "main"  # resolved to a commit, which is recorded
+
+
+@dataclass(frozen=True, config=STRICT)
+class LayersModel:
+    kind: Literal["layers"]  # a student made of the teacher's layers
+    keep: list[int]  # layer numbers of the teacher, in order
+
+
+@dataclass(frozen=True, config=STRICT)
+class Models:
+    teacher: Annotated[ProceduralModel | FolderModel | HubModel, Field(discriminator="kind")]
+    student: Annotated[
+        ProceduralModel | FolderModel | HubModel | LayersModel, Field(discriminator="kind")
+    ]
+    vocabulary: Positive = 800  # of the tokenizer trained for procedural models
+    trust_remote_code: bool = False
+    template_mismatch: Literal["error", "teacher"] = "error"  # teacher: use its template for both
+
+
+# ------------------------------------------------------------------ training
+@dataclass(frozen=True, config=STRICT)
+class Optimisation:
+    steps: Positive  # optimiser steps
+    batch_size: Positive  # prompts per optimiser step
+    learning_rate: float
+    micro_batch_size: Positive | None = None  # prompts per forward; None: the whole batch
+    warmup: Fraction = 0.1  # share of the steps
+    decay: Literal["linear", "cosine", "none"] = "linear"  # after warm-up, to 0
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm
+    dropout: Fraction = 0.0  # of the student's attention, while it trains
+    validate_every: Positive | None = None  # optimiser steps; None: at the end only
+    validation_examples: Positive | None = None  # first rows of the split; None: all
+    patience: Positive | None = None  # validations without improvement before stopping; None: never
+    checkpoint_every: Positive = 100  # optimiser steps between resumable states
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sampling:
+    temperature: Annotated[float, Field(ge=0.0)] = 1.0  # 0: greedy
+    top_p: Probability = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sft:
+    teacher: Optimisation | None  # None: the teacher is already tuned on the tasks
+    student: Optimisation
+
+
+@dataclass(frozen=True, config=STRICT)
+class Distill:
+    optimisation: Optimisation
+    student_sampling: Sampling = Field(default_factory=Sampling)
+    teacher_sampling: Sampling = Field(default_factory=Sampling)
+    block_size: Positive = 4  # γ: tokens the student proposes per teacher pass
+    rollout_steps: Positive = 1  # optimiser steps whose responses are sampled together; 1: on-policy
+
+
+# ------------------------------------------------------------------- methods
+@dataclass(frozen=True, config=STRICT)
+class Divergence:
+    name: Literal[
+        "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_rkl", "total_variation"
+    ] = "forward_kl"
+    beta: Fraction = 0.5  # jsd: weight of the teacher; skew_*: mixture share α
+
+
+@dataclass(frozen=True, config=STRICT)
+class Acceptance:
+    rule: Literal["top_k", "top_p", "min_prob", "ratio"] = "top_k"
+    value: Annotated[float, Field(gt=0.0)] = 25  # K, nucleus mass, probability, λ
+    final_value: float | None = None  # linear over the run's steps; None: constant
+    replacement: Literal["sample", "argmax"] = "sample"
+
+
+@dataclass(frozen=True, config=STRICT)
+class MethodSettings:
+    method: Literal[
+        "sft",
+        "seq_kd",
+        "supervised_kd",
+        "on_policy_kd",
+        "on_policy_hard",
+        "imit_kd",
+        "skd",
+        "skd_mixed_loss",
+        "mixed_skd",
+        "two_stage_kd",
+    ]
+    student_init: Literal["sft", "instruct"] = "sft"
+    decoding: Literal["greedy", "sample"] = "greedy"  # seq_kd: how the teacher's responses were made
+    divergence: Divergence = Field(default_factory=Divergence)
+    acceptance: Acceptance = Field(default_factory=Acceptance)
+    learning_rate: float | None = None  # None: distill.optimisation's
+
+
+# ------------------------------------------------------------------ evaluate
+@dataclass(frozen=True, config=STRICT)
+class Evaluate:
+    batch_size: Positive = 128
+    comet: str | None = None  # folder or Hub id of a COMET checkpoint; None: not scored
+    comet_encoder: str | None = None  # folder of its encoder's config and tokenizer; None: beside it
+
+
+@dataclass(frozen=True, config=STRICT)
+class Report:
+    resamples: Positive = 2000
+    samples_per_task: Positive = 10
+    reference_method: Name = "skd"  # compared with each of the others
+    seed: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Runtime:
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    workers: Positive | None = None  # processes that train seeds side by side; None: one per core
+    progress: bool = True
+    scratch: str = ".scratch"  # resumable states and finished seeds; safe to delete
+
+
+@dataclass(frozen=True, config=STRICT)
+class Params:
+    experiment: Experiment
+    data: dict[Name, Data]
+    budget: dict[Name, Budget]
+    models: Models
+    sft: Sft
+    distill: Distill
+    methods: dict[Name, MethodSettings]
+    evaluate: Evaluate
+    report: Report
+    runtime: Runtime
+
+    def __post_init__(self) -> None:
+        for task in self.experiment.tasks:
+            for section, rows in (("data", self.data), ("budget", self.budget)):
+                if task not in rows:
+                    raise ValueError(f"experiment.tasks names {task!r}, but {section}.{task} is missing")
+        for method in self.experiment.methods:
+            if method not in self.methods:
+                raise ValueError(
+                    f"experiment.methods names {method!r}, but methods.{method} is missing"
+                )
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file. Raises `UserError` naming each bad parameter."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such parameter file; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: object, origin: str = "params.yaml") -> Params:
+    try:
+        return TypeAdapter(Params).validate_python(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{origin}: {_describe(e)}" for e in error.errors())) from None
+
+
+def _describe(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown parameter {where!r}; remove it or correct its name"
+    if error["type"] == "missing":
+        return f"parameter {where!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {error['input']!r})" if where else message
+
+
+def plain(settings: Any) -> Any:
+    """A dataclass as JSON values, for keys and cards."""
+    if isinstance(settings, Mapping):
+        return {key: plain(value) for key, value in settings.items()}
+    return dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings  # type: ignore[arg-type]
+
+
+def canonical(value: Any) -> str:
+    """One text per value: the form that is hashed."""
+    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,68 @@
+"""Stage `prepare`: one task's data, from its source to checked splits and a data card.
+
+Thin: the work is `skd.data.prepare`'s. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from skd import config
+from skd.config import Params
+from skd.data.prepare import prepare as prepare_folder
+from skd.errors import UserError
+
+HELP = """\
+Reads the row `data.TASK` of params.yaml and writes data/TASK/:
+  train.jsonl, validation.jsonl, test.jsonl   one example a line, disjoint by source text
+  pretrain.jsonl                              the base corpus (procedural sources only)
+  card.json                                   counts, lengths, duplicates, hashes
+and metrics/prepare/TASK.json, the card with the seconds it took.
+
+Sources (data.TASK.source.kind): procedural, files (.jsonl .json .csv .parquet), hub.
+"""
+
+
+def prepare(params: Params, task: str, root: Path) -> dict[str, Any]:
+    """Write `data/<task>` and `metrics/prepare/<task>.json`; return what the latter holds.
+
+    Raises:
+        UserError: unknown task, or data that cannot be used.
+    """
+    if task not in params.data:
+        raise UserError(
+            f"no task {task!r} under `data` in the parameters; there are: {', '.join(params.data)}"
+        )
+    started = time.perf_counter()
+    card = prepare_folder(params.data[task], task, root)
+    metrics = card | {"seconds": round(time.perf_counter() - started, 3)}
+    path = root / "metrics" / "prepare" / f"{task}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+    return metrics
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.prepare",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("task", metavar="TASK", help="a row of `data` in params.yaml")
+    arguments = parser.parse_args(argv)
+    metrics = prepare(config.load(), arguments.task, Path())
+    rows = ", ".join(f"{split} {facts['rows']}" for split, facts in metrics["splits"].items())
+    print(f"data/{arguments.task}: {rows} ({metrics['seconds']:.1f} s)")
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

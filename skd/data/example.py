@@ -1,0 +1,59 @@
+"""One procedural example, and the small tools every generator shares.
+
+A generator knows a latent state (a date, a dialogue's plot, a problem) and every way it
+accepts to express it, each with a weight. This module knows nothing of any task, of files
+or of tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`references` and `weights` run side by side; the weights sum to 1.
+
+    `target` was drawn from the references by weight. `valid_pattern` is a regular
+    expression: an output is in the valid set when the whole of it matches.
+    """
+
+    source: str
+    target: str
+    references: tuple[str, ...]
+    weights: tuple[float, ...]
+    valid_pattern: str
+
+
+def from_weighted(source: str, options: Iterable[tuple[str, float]], rng: random.Random) -> Example:
+    """An example whose valid set is exactly the listed options (equal texts are merged)."""
+    merged: dict[str, float] = {}
+    for text, weight in options:
+        merged[text] = merged.get(text, 0.0) + weight
+    total = math.fsum(merged.values())
+    references = tuple(merged)
+    weights = tuple(weight / total for weight in merged.values())
+    target = rng.choices(references, weights)[0]
+    return Example(source, target, references, weights, any_of(references))
+
+
+def any_of(texts: Sequence[str]) -> str:
+    """A pattern that matches each of the texts and nothing else."""
+    return "|".join(re.escape(text) for text in texts)
+
+
+def entropy(weights: Iterable[float]) -> float:
+    """Shannon entropy in nats: what a perfect teacher would still not know."""
+    return -math.fsum(w * math.log(w) for w in weights if w > 0)
+
+
+def pick(rng: random.Random, options: Sequence[T]) -> T:
+    """`rng.choice` without its rejection loop: generation is part of a timed experiment."""
+    return options[int(rng.random() * len(options))]

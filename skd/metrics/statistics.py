@@ -1,0 +1,140 @@
+"""Intervals and paired tests on scores. Numbers in, numbers out: knows no file and no metric.
+
+Two sources of noise are kept apart: seeds (another training run) and examples (another test
+set). Every random draw takes an explicit seed, so a report can be made again bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds; `half_width` is None where one seed leaves nothing to estimate from."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First system minus second, in the unit of the scores."""
+
+    difference: float
+    low: float  # hierarchical bootstrap interval
+    high: float
+    p: float  # paired approximate randomisation, two-sided
+    effect: float  # mean over standard deviation of the per-example differences (Cohen's d_z)
+    n: int  # examples
+
+
+def seed_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean and Student t interval over independent seeds."""
+    data = np.asarray(values, dtype=np.float64)
+    mean = float(data.mean())
+    if data.size < 2:
+        return Interval(mean, None, int(data.size))
+    error = data.std(ddof=1) / np.sqrt(data.size)
+    quantile = stdtrit(data.size - 1, 0.5 + level / 2)
+    return Interval(mean, float(quantile * error), int(data.size))
+
+
+def compare(first: ArrayLike, second: ArrayLike, *, resamples: int, seed: int) -> Comparison:
+    """Compare two systems on the same examples.
+
+    Args:
+        first, second: per-example scores [seeds, examples]; columns are the same examples,
+            the number of seeds may differ. Columns with a NaN on either side are left out.
+    """
+    ours, theirs = _complete(first, second)
+    difference = ours.mean(0) - theirs.mean(0)  # [examples]
+    low, high = bootstrap_interval(ours, theirs, resamples=resamples, seed=seed)
+    return Comparison(
+        difference=float(difference.mean()),
+        low=low,
+        high=high,
+        p=randomisation_p(difference, resamples=resamples, seed=seed + 1),
+        effect=effect_size(difference),
+        n=int(difference.size),
+    )
+
+
+def bootstrap_interval(
+    first: ArrayLike, second: ArrayLike, *, resamples: int, seed: int, level: float = LEVEL
+) -> tuple[float, float]:
+    """Hierarchical percentile bootstrap of the mean difference.
+
+    Each resample draws seeds with replacement, for each system on its own, and then examples,
+    the same ones for both systems and all seeds: they were all scored on one test set.
+    """
+    ours, theirs = _complete(first, second)
+    rng = np.random.default_rng(seed)
+    means = [scores.T @ _shares(rng, resamples, len(scores)).T for scores in (ours, theirs)]
+    examples = _shares(rng, resamples, ours.shape[1])  # [resamples, examples]
+    draws = np.einsum("re,er->r", examples, means[0] - means[1])
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def randomisation_p(difference: ArrayLike, *, resamples: int, seed: int) -> float:
+    """Two-sided paired approximate randomisation test of a zero mean difference.
+
+    Under the null the two systems' outputs on an example may be swapped, which flips the sign
+    of the difference. The observed assignment is counted as one draw, so p is never 0
+    (Noreen 1989).
+    """
+    data = np.asarray(difference, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    observed = abs(data.sum())
+    signs = rng.integers(0, 2, size=(resamples, data.size), dtype=np.int8) * 2 - 1
+    sums = np.abs(signs @ data)
+    slack = 1e-9 * max(np.abs(data).sum(), 1e-300)  # equal sums in another order stay equal
+    return float((1 + np.count_nonzero(sums >= observed - slack)) / (resamples + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p-values that keep the family-wise error rate."""
+    order = np.argsort(p_values, kind="stable")
+    corrected = [1.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(1.0, running)
+    return corrected
+
+
+def effect_size(difference: ArrayLike) -> float:
+    """Cohen's d_z: mean over standard deviation; 0 for equal systems, infinite without spread."""
+    data = np.asarray(difference, dtype=np.float64)
+    mean = float(data.mean())
+    spread = float(data.std(ddof=1)) if data.size > 1 else 0.0
+    if spread > 0:
+        return mean / spread
+    return 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
+
+
+def _shares(rng: np.random.Generator, resamples: int, size: int) -> Floats:
+    """Share of each of `size` items in a draw with replacement [resamples, size]."""
+    return rng.multinomial(size, np.full(size, 1 / size), size=resamples) / size
+
+
+def _complete(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
+    ours = np.atleast_2d(np.asarray(first, dtype=np.float64))
+    theirs = np.atleast_2d(np.asarray(second, dtype=np.float64))
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"{ours.shape[1]} and {theirs.shape[1]} examples cannot be paired")
+    known = ~(np.isnan(ours).any(0) | np.isnan(theirs).any(0))
+    if not known.any():
+        raise ValueError("no example has a score on both sides")
+    return ours[:, known], theirs[:, known]

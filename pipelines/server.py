@@ -1,0 +1,83 @@
+"""A Prefect server with its UI, on this machine alone, for as long as the caller lives.
+
+The server is a child in a session of its own: a Ctrl-C in the terminal reaches the caller,
+which can still report to the server how its run ended; it ends with the caller, whatever
+ends that. This module does not import prefect, because prefect reads its settings when it
+is imported and the server's address is one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines import runner
+from skd.errors import UserError
+
+HOST = "127.0.0.1"  # loopback: the UI asks for no password
+LOG = Path(".dvc/tmp/prefect-server.log")
+START_SECONDS = 120.0  # the first start migrates a fresh database
+
+# Nothing is reported to anyone. Both names: the server reads one, the client the other.
+PRIVATE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+@contextmanager
+def running(port: int | None = None) -> Iterator[str]:
+    """A healthy server on `port` (None: a free one); yields its address, without `/api`.
+
+    Raises `UserError` when the port is taken or the server does not start.
+    """
+    port = _usable(port)
+    url = f"http://{HOST}:{port}"
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    lifeline = runner.Lifeline()
+    with LOG.open("w", encoding="utf-8") as log:
+        server = runner.start(
+            [sys.executable, "-m", "prefect", "server", "start"]
+            + ["--host", HOST, "--port", str(port)],
+            lifeline,
+            cwd=Path.cwd(),
+            # The browser's address for the API: its default assumes port 4200.
+            env=os.environ | PRIVATE | {"PREFECT_UI_API_URL": f"{url}/api"},
+            stdout=log,
+        )
+    try:
+        _wait_until_healthy(url, server)
+        yield url
+    finally:
+        lifeline.end()
+        server.wait()
+        lifeline.close()
+
+
+def _usable(port: int | None) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port or 0))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"port {port} of {HOST} cannot be used ({error}); "
+                "end what listens there or choose another: --port N"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/api/health", timeout=2):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.2)
+    raise UserError(f"the Prefect server did not start; its output is in {LOG}")

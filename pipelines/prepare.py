@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def prepare(params: Params, task: str, root: Path) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".json.new")
     fresh.write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    fresh.replace(path)
     return metrics
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from skd.data.example import Example, pick
@@ -49,7 +49,7 @@ OPENINGS = ("", "First, ")
 JOINERS = ("; ", ", then ", ", and ")
 ENDINGS = (".", ". So {v}.", ". Answer: {v}.")
 
-COMPUTE = {
+COMPUTE: dict[str, Callable[[int, int], int]] = {
     "+": lambda left, right: left + right,
     "-": lambda left, right: left - right,
     "*": lambda left, right: left * right,

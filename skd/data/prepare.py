@@ -16,7 +16,7 @@ from typing import Any
 
 from skd import config
 from skd.config import Data
-from skd.data import sources
+from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
 from skd.errors import UserError
 from skd.tasks import TASKS
@@ -33,7 +33,9 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
         UserError: bad rows, a source text in two splits, an empty split, a bad prompt.
     """
     prompt = _prompt(data, name)
-    splits, found, dropped = disjoint(sources.load(data, root), name, data.duplicates)
+    loaded, merged = sources.load(data, name, root)
+    apart, found = disjoint(loaded, name, data.duplicates)
+    splits = cutting.limit(apart, data)
     for split in SPLITS:
         if not splits.get(split):
             raise UserError(
@@ -49,7 +51,7 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
         "splits": {
             split: _statistics(rows) | {"sha256": hashes[split]} for split, rows in splits.items()
         },
-        "duplicates": {"across_splits": found, "dropped": dropped},
+        "duplicates": {"across_splits": found, "dropped": found, "merged": merged},
         "sha256": hashlib.sha256("".join(hashes[split] for split in texts).encode()).hexdigest(),
     }
     files = {f"{split}.jsonl": text for split, text in texts.items()}
@@ -60,14 +62,14 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
 
 def disjoint(
     splits: dict[str, list[Record]], name: str, duplicates: str
-) -> tuple[dict[str, list[Record]], int, int]:
-    """Splits that share no source text, how many shared rows were found and how many dropped.
+) -> tuple[dict[str, list[Record]], int]:
+    """Splits that share no source text, and how many shared rows were dropped for that.
 
-    With `drop` a shared row stays in the test split before the validation split before the
+    A shared row stays in the test split before the validation split before the
     training split.
 
     Raises:
-        UserError: with `error`, naming both rows and the text's start.
+        UserError: `duplicates` is `error`; names both rows and the text's start.
     """
     owners: dict[str, tuple[str, Record]] = {}
     kept: dict[str, list[Record]] = {}
@@ -90,7 +92,7 @@ def disjoint(
     ordered = {split: kept[split] for split in SPLITS}
     if PRETRAIN in splits:
         ordered[PRETRAIN] = splits[PRETRAIN]
-    return ordered, found, found
+    return ordered, found
 
 
 def write_folder(folder: Path, files: dict[str, str]) -> None:
@@ -103,8 +105,8 @@ def write_folder(folder: Path, files: dict[str, str]) -> None:
         for name, text in files.items():
             (fresh / name).write_text(text, encoding="utf-8", newline="\n")
         if folder.exists():
-            os.replace(folder, stale)
-        os.replace(fresh, folder)
+            folder.replace(stale)
+        fresh.replace(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(stale, ignore_errors=True)

@@ -29,7 +29,7 @@ PRETRAIN_ROWS = 10_000  # at most; the base corpora are seen for one or two pass
 PATIENCE = 20  # draws per wanted row before the generator is called exhausted
 
 
-def load(data: Data) -> dict[str, list[Record]]:
+def load(data: Data, name: str) -> dict[str, list[Record]]:
     """`train`, `validation`, `test` and the base corpus `pretrain`.
 
     Raises:
@@ -44,15 +44,15 @@ def load(data: Data) -> dict[str, list[Record]]:
     splits: dict[str, list[Record]] = {}
     for split, size in sizes.items():
         if size is None:
-            raise UserError(
-                f"data.{data.task}.{split}_size: a procedural source needs a number of rows"
-            )
-        splits[split] = list(_distinct(data, split, size, seen))
+            raise UserError(f"data.{name}.{split}_size: a procedural source needs a number of rows")
+        splits[split] = list(_distinct(data, name, split, size, seen))
     held_out = {normalised(row.source) for split in ("test", "validation") for row in splits[split]}
     rows = min(len(splits["train"]), PRETRAIN_ROWS)
     splits[PRETRAIN] = [
         Record(source, target, (target,), None, f"{PRETRAIN} row {number}")
-        for number, (source, target) in enumerate(BASE_CORPUS[data.task](rows, _rng(data, PRETRAIN)))
+        for number, (source, target) in enumerate(
+            BASE_CORPUS[data.task](rows, _rng(data, PRETRAIN))
+        )
         if normalised(source) not in held_out
     ]
     return splits
@@ -62,7 +62,7 @@ def _rng(data: Data, stream: str) -> random.Random:
     return random.Random(f"{data.seed}/{data.task}/{stream}")
 
 
-def _distinct(data: Data, split: str, size: int, seen: set[str]) -> Iterator[Record]:
+def _distinct(data: Data, name: str, split: str, size: int, seen: set[str]) -> Iterator[Record]:
     found = 0
     for example in GENERATE[data.task](size * PATIENCE, _rng(data, split)):
         if found == size:
@@ -76,11 +76,11 @@ def _distinct(data: Data, split: str, size: int, seen: set[str]) -> Iterator[Rec
             example.source,
             example.target,
             example.references,
-            example.valid_pattern,
+            None if split == "train" else example.valid_pattern,
             f"{split} row {found}",
         )
     if found < size:
         raise UserError(
-            f"data.{data.task}.{split}_size: the {data.task} generator gave only {found} distinct "
+            f"data.{name}.{split}_size: the {data.task} generator gave only {found} distinct "
             f"sources of the {size} asked for; ask for fewer rows"
         )

@@ -13,15 +13,14 @@ import datetime
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from babel import Locale, dates, lists, numbers, units
+from babel import dates, lists, numbers
 
+from skd.data import cldr
+from skd.data.cldr import SOURCE, TARGET
 from skd.data.example import Example, from_weighted, pick
 
 BENGALI_DIGITS = str.maketrans("0123456789", "০১২৩৪৫৬৭৮৯")
-SOURCE, TARGET = "as", "en"
-
 # CLDR unit -> (the Assamese pattern's length, a short code). "long" is missing for some.
 UNITS: dict[str, tuple[str, str]] = {
     "length-kilometer": ("long", "km"),
@@ -36,12 +35,14 @@ UNITS: dict[str, tuple[str, str]] = {
     "duration-minute": ("short", "min"),
 }
 PERIODS = {"day": "d", "week": "w", "month": "mo", "hour": "h"}
-DAYS_OF = {"day": 1, "week": 7, "month": 30.4375}  # Babel turns a timedelta back into its unit
 CURRENCIES = ("INR", "USD", "EUR", "GBP", "JPY", "CNY")
 CURRENCY_SIGNS = {"INR": "₹", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥"}
 LANGUAGES = ("as", "hi", "ta", "te", "ur", "ne", "fr", "de", "es", "ru", "ja", "ko", "ar")
 TERRITORIES = ("IN", "NP", "BT", "CN", "JP", "CA", "BR", "FR", "DE", "IT", "EG", "KE", "IR", "TH")
-WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    "ten", "eleven", "twelve",
+)  # fmt: skip
 
 JOINERS = {  # Babel's list style -> (canonical sign, English renderings by weight)
     "standard": (" + ", (("{} and {}", 0.55), ("{} & {}", 0.25), ("both {} and {}", 0.2))),
@@ -79,13 +80,8 @@ def _draw(rng: random.Random) -> tuple[list[Phrase], str]:
 
 
 def _source(phrases: list[Phrase], style: str) -> str:
-    template = _join(style) if len(phrases) == 2 else "{}"
+    template = cldr.join(style) if len(phrases) == 2 else "{}"
     return template.format(*(phrase.source for phrase in phrases)).translate(BENGALI_DIGITS)
-
-
-@cache
-def _join(style: str) -> str:
-    return lists.format_list(["{}", "{}"], style=style, locale=SOURCE)  # type: ignore[arg-type]
 
 
 def _renderings(phrases: list[Phrase], style: str) -> Iterator[tuple[str, float]]:
@@ -103,7 +99,7 @@ def _renderings(phrases: list[Phrase], style: str) -> Iterator[tuple[str, float]
 def _date(rng: random.Random) -> Phrase:
     day = datetime.date(1990 + int(rng.random() * 40), 1, 1)
     day += datetime.timedelta(days=int(rng.random() * 365))
-    month = _month(day.month)
+    month = cldr.month(day.month)
     return Phrase(
         dates.format_date(day, "d MMMM, y", locale=SOURCE),
         day.isoformat(),
@@ -117,7 +113,7 @@ def _date(rng: random.Random) -> Phrase:
 
 def _weekday(rng: random.Random) -> Phrase:
     day = datetime.date(2024, 1, 1) + datetime.timedelta(days=int(rng.random() * 366))
-    name, month = _day_name(day.weekday()), _month(day.month)
+    name, month = cldr.day_name(day.weekday()), cldr.month(day.month)
     return Phrase(
         dates.format_date(day, "EEEE, d MMMM", locale=SOURCE),
         f"{day:%m-%d} {day.isoweekday()}",
@@ -133,9 +129,9 @@ def _days(rng: random.Random) -> Phrase:
     first = 1 + int(rng.random() * 20)
     last, number = first + 1 + int(rng.random() * 8), 1 + int(rng.random() * 12)
     begin, end = datetime.date(2023, number, first), datetime.date(2023, number, last)
-    month = _month(number)
+    month = cldr.month(number)
     return Phrase(
-        f"{dates.format_interval(begin, end, 'd', locale=SOURCE)} {_month(number, SOURCE)}",
+        f"{dates.format_interval(begin, end, 'd', locale=SOURCE)} {cldr.month(number, SOURCE)}",
         f"{begin:%m-%d}..{end:%d}",
         (
             (f"{month} {first}–{last}", 0.5),
@@ -162,10 +158,10 @@ def _time(rng: random.Random) -> Phrase:
 def _money(rng: random.Random) -> Phrase:
     code, amount = pick(rng, CURRENCIES), 2 + int(rng.random() * 498)
     return Phrase(
-        _currency(amount, code, SOURCE),
+        cldr.currency(amount, code, SOURCE),
         f"{code} {amount}",
         (
-            (_currency(amount, code, TARGET), 0.5),
+            (cldr.currency(amount, code, TARGET), 0.5),
             (f"{CURRENCY_SIGNS[code]}{amount}", 0.3),
             (f"{amount} {code}", 0.2),
         ),
@@ -184,20 +180,22 @@ def _percent(rng: random.Random) -> Phrase:
 def _amount(rng: random.Random) -> Phrase:
     unit, value = pick(rng, tuple(UNITS)), 2 + int(rng.random() * 98)
     length, code = UNITS[unit]
-    name = _unit(unit, "long", TARGET)
-    short = _unit(unit, "short", TARGET)
+    name = cldr.unit(unit, "long", TARGET)
+    short = cldr.unit(unit, "short", TARGET)
     renderings = [(name.format(value), 0.6), (short.format(value), 0.4)]
     if value < len(WORDS):
         renderings = [(name.format(value), 0.5), (short.format(value), 0.3)]
         renderings.append((name.format(WORDS[value]), 0.2))
-    return Phrase(_unit(unit, length, SOURCE).format(value), f"{value} {code}", tuple(renderings))
+    return Phrase(
+        cldr.unit(unit, length, SOURCE).format(value), f"{value} {code}", tuple(renderings)
+    )
 
 
 def _relative(rng: random.Random) -> Phrase:
     period, value = pick(rng, tuple(PERIODS)), 2 + int(rng.random() * 11)
     past = rng.random() < 0.5
     plural = f"{period}s"
-    source = _distance(period, -1 if past else 1).replace("{}", str(value))
+    source = cldr.distance(period, -1 if past else 1).replace("{}", str(value))
     before = (
         (f"{value} {plural} ago", 0.5),
         (f"{WORDS[value]} {plural} ago", 0.3),
@@ -217,8 +215,8 @@ def _names(table: str, codes: tuple[str, ...]) -> Callable[[random.Random], Phra
 
     def make(rng: random.Random) -> Phrase:
         chosen = rng.sample(codes, 3)
-        local = [_name(table, code, SOURCE) for code in chosen]
-        a, b, c = (_name(table, code, TARGET) for code in chosen)
+        local = [cldr.name(table, code, SOURCE) for code in chosen]
+        a, b, c = (cldr.name(table, code, TARGET) for code in chosen)
         return Phrase(
             lists.format_list(local, locale=SOURCE),
             f"[{a}; {b}; {c}]",
@@ -240,56 +238,6 @@ PHRASES: tuple[Callable[[random.Random], Phrase], ...] = (
     _names("languages", LANGUAGES),
     _names("territories", TERRITORIES),
 )
-
-
-# --------------------------------------------------- CLDR entries, read once
-@cache
-def _locale(code: str) -> Locale:
-    return Locale(code)
-
-
-@cache
-def _name(table: str, code: str, locale: str) -> str:
-    return str(getattr(_locale(locale), table)[code])
-
-
-@cache
-def _month(number: int, locale: str = TARGET) -> str:
-    return str(_locale(locale).months["format"]["wide"][number])
-
-
-@cache
-def _day_name(number: int) -> str:
-    return str(_locale(TARGET).days["format"]["wide"][number])
-
-
-@cache
-def _unit(unit: str, length: str, locale: str) -> str:
-    """The unit's plural pattern with `{}` for the number, read off a rendered 5."""
-    text = units.format_unit(5, unit, length=length, locale=locale)  # type: ignore[arg-type]
-    return text.replace("5", "{}", 1).replace("\xa0", " ")
-
-
-@cache
-def _currency(amount: int, code: str, locale: str) -> str:
-    return numbers.format_currency(
-        amount, code, format="#,##0", locale=locale, format_type="name", currency_digits=False
-    )
-
-
-@cache
-def _distance(period: str, sign: int) -> str:
-    """ "in {} days" or "{} days ago" in Assamese, read off a rendered 5."""
-    hours = {"hours": 5} if period == "hour" else {"days": 5 * DAYS_OF[period]}
-    delta = datetime.timedelta(**hours) * sign
-    text = dates.format_timedelta(
-        delta,
-        granularity=period,
-        threshold=99,
-        add_direction=True,
-        locale=SOURCE,  # type: ignore[arg-type]
-    )
-    return text.replace("5", "{}", 1)
 
 
 def _ordinal(number: int) -> str:

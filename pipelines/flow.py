@@ -8,13 +8,13 @@ The only module that imports prefect. It knows no task, no method and no model.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import queue
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.schedules import Cron
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -222,37 +222,56 @@ def serve(name: str = "local") -> None:
 
 # ------------------------------------------------------------------------ command line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
-    run = parser.add_subparsers(dest="command", required=True).add_parser("run")
-    run.add_argument("--target", action="append", help="a stage; may be repeated")
-    run.add_argument("--force", action="store_true", help="run fresh stages too")
-    run.add_argument("--max-workers", type=int, help="stages side by side; default: one per core")
-    options = parser.parse_args(argv)
-    chosen = (options.target, options.force, options.max_workers)
+    words = sys.argv[1:] if argv is None else argv
+    options = parse(words)
     try:
-        graph.plan(Path.cwd(), options.target)  # a wrong target is told before a server starts
-        with own_server():
-            state = experiment(*chosen, return_state=True)
+        return COMMANDS[options.command](options, words)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("cancelled: finished stages are kept, the rest runs next time", file=sys.stderr)
+        print("cancelled: what finished is kept, the rest runs next time", file=sys.stderr)
         return 130
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the flow once, with a server of its own if need be")
+    run.add_argument("--target", action="append", help="a stage; may be repeated")
+    run.add_argument("--force", action="store_true", help="run fresh stages too")
+    run.add_argument("--max-workers", type=int, help="stages side by side; default: one per core")
+    ui = commands.add_parser("ui", help="a server with the UI and the flow in it, until Ctrl-C")
+    ui.add_argument("--port", type=int, default=4200)
+    commands.add_parser("serve", help="offer the flow to the server at PREFECT_API_URL")
+    return parser.parse_args(words)
+
+
+def _run(options: argparse.Namespace, words: list[str]) -> int:
+    graph.plan(Path.cwd(), options.target)  # a wrong target is told before a server starts
+    if not PREFECT_API_URL.value():
+        with server.running() as url:
+            print(f"Watch it at {url}", flush=True)
+            return server.call(["pipelines.flow", *words], url)
+    chosen = (options.target, options.force, options.max_workers)
+    state = experiment(*chosen, return_state=True)
     print(state.message, file=sys.stdout if state.is_completed() else sys.stderr)
     return 0 if state.is_completed() else 1
 
 
-@contextmanager
-def own_server() -> Iterator[None]:
-    """A server for one run, unless the user has one (PREFECT_API_URL, or their profile)."""
-    if PREFECT_API_URL.value():
-        yield
-        return
-    with server.running() as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-        print(f"Watch it at {url}", flush=True)
-        yield
+def _ui(options: argparse.Namespace, _words: list[str]) -> int:
+    with server.running(options.port) as url:
+        print(f"Prefect UI: {url}  (Ctrl-C ends it)", flush=True)
+        return server.call(["pipelines.flow", "serve"], url)
 
+
+def _serve(_options: argparse.Namespace, _words: list[str]) -> int:
+    # By its module's name: run with -m, this one is called __main__.
+    importlib.import_module("pipelines.flow").serve()
+    return 0
+
+
+COMMANDS = {"run": _run, "ui": _ui, "serve": _serve}
 
 if __name__ == "__main__":
     raise SystemExit(main())

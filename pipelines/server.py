@@ -1,14 +1,15 @@
 """A Prefect server with its UI, on this machine alone, for as long as the caller lives.
 
-The server is a child in a session of its own: a Ctrl-C in the terminal reaches the caller,
-which can still report to the server how its run ended; it ends with the caller, whatever
-ends that. This module does not import prefect, because prefect reads its settings when it
-is imported and the server's address is one of them.
+The server is a child in a session of its own, so that a Ctrl-C in the terminal does not
+reach it, and it ends with the caller, whatever ends that. What talks to it runs in a process
+of its own and ends first: at its exit prefect sends what it still holds, and waits.
+This module starts processes; it knows neither the flow nor prefect's Python API.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -81,3 +82,13 @@ def _wait_until_healthy(url: str, server: subprocess.Popen[str]) -> None:
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.2)
     raise UserError(f"the Prefect server did not start; its output is in {LOG}")
+
+
+def call(words: list[str], url: str) -> int:
+    """Run `python -m WORDS` against the server at `url`; return its exit status."""
+    env = os.environ | PRIVATE | {"PREFECT_API_URL": f"{url}/api"}
+    child = subprocess.Popen([sys.executable, "-m", *words], env=env)
+    # The terminal sends Ctrl-C to the child too: here it only has to be survived.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()

@@ -296,6 +296,8 @@ def plain(settings: Any) -> Any:
     """A dataclass as JSON values, for keys and cards."""
     if isinstance(settings, Mapping):
         return {key: plain(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [plain(value) for value in settings]
     return dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings  # type: ignore[arg-type]
 
 

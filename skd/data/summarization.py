@@ -28,7 +28,7 @@ CHORES = (
     "move the desk", "buy the tickets",
 )  # fmt: skip
 OBJECTS = (
-    "bike", "laptop", "camera", "umbrella", "tent", "guitar", "dictionary", "ladder", "car", "coat",
+    "bike", "laptop", "camera", "helmet", "tent", "guitar", "dictionary", "ladder", "car", "coat",
 )  # fmt: skip
 REASONS = (  # said by the person, told of the person
     ("I have to work", "has to work"),

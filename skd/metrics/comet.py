@@ -8,7 +8,6 @@ when the first example is scored.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def _folder(name: str, parameter: str, patterns: list[str] | None) -> Path:
     """A local folder as it is, a Hub id through the Hub's cache."""
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or os.path.exists(name):
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise UserError(f"{parameter}: {name} is no folder; give a folder or a Hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

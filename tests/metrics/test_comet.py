@@ -28,14 +28,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
 
     root = tmp_path_factory.mktemp("comet")
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # ids 0 to 4, as in XLM-R
     words = [*special, "one", "two", "three", "four", "x", "y", "z"]
     pieces = Tokenizer(models.Unigram([(word, -float(i)) for i, word in enumerate(words)], 3))
     pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=pieces, bos_token="<s>", pad_token="<pad>", eos_token="</s>",
-        cls_token="<s>", sep_token="</s>", unk_token="<unk>", mask_token="<mask>",
-    ).save_pretrained(root / "encoder")  # fmt: skip
+    names = ("bos", "pad", "eos", "unk", "mask")
+    tokens = {f"{name}_token": token for name, token in zip(names, special, strict=True)}
+    tokens |= {"cls_token": special[0], "sep_token": special[2]}
+    fast = PreTrainedTokenizerFast(tokenizer_object=pieces, **tokens)
+    fast.save_pretrained(root / "encoder")
     XLMRobertaConfig(
         vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=64, max_position_embeddings=64,
@@ -106,5 +107,5 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_id(tmp_path):
 def test_a_hub_id_offline_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="evaluate.comet"):
+    with pytest.raises(UserError, match=r"evaluate\.comet"):
         comet_metric.load("Unbabel/wmt22-comet-da", None)

@@ -1,0 +1,161 @@
+"""Stage `distill`: one method on one task, a student per seed.
+
+Seeds train side by side, one process per core; finished ones stay in scratch. `seq_kd`'s
+responses are made here once per seed, before its first step, and kept with the student.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.inputs import training_task
+from pipelines.stage import Clock, environment
+from pipelines.stage import run as run_stage
+from pipelines.training import Spec, Task, public, subset, train_run
+from pipelines.workers import count, pick_device, run_jobs
+from skd.checkpoint import write_folder, write_json, write_text
+from skd.config import MethodSettings, Params, load, plain
+from skd.encode import Encoded
+from skd.errors import UserError
+from skd.evaluate import generate
+from skd.methods import DECODING, METHODS
+from skd.models import load_tokenizer, vocabulary
+from skd.sampling import uniform_noise
+from skd.seeding import generator
+from skd.sequences import Example
+
+OUT = Path("models/students")
+LOGS = Path("logs/distill")
+COLUMNS = (
+    "seed",
+    "step",
+    "loss",
+    "kl",
+    "acceptance_rate",
+    "response_length",
+    "tokens_per_second",
+    "learning_rate",
+    "grad_norm",
+    "staleness",
+    "validation_loss",
+    "validation_kl",
+    "validation_metric",
+)
+
+
+def distill(params: Params, name: str, method: str) -> dict[str, Any]:
+    """Fill models/students/<task>/<method>/<seed> and the log; returns the runs' facts."""
+    if method not in params.methods:
+        raise UserError(f"methods.{method} is missing in params.yaml")
+    task = training_task(params, name)
+    device = pick_device(params.runtime)
+    settings = params.methods[method]
+
+    def job(seed: int) -> Callable[[int], dict[str, Any]]:
+        spec = Spec(
+            name=f"{name}-{method}-{seed}",
+            settings=settings,
+            distill=params.distill,
+            start=start_of(name, settings, seed),
+            teacher=Path("models/sft") / name / "teacher",
+            seed=seed,
+        )
+        rows = subset(task.train, task.budget.student_examples, seed)
+        source = None
+        if METHODS[settings.method].response == "teacher":
+            source = _teacher_responses(params, task, settings, seed)
+        return lambda line: train_run(params, spec, task, rows, device, line, source)
+
+    seeds = params.experiment.seeds
+    results = run_jobs([job(seed) for seed in seeds], count(params.runtime, device))
+    runs = dict(zip(seeds, results, strict=True))
+    write_folder(OUT / name / method, lambda folder: _publish(folder, runs))
+    write_text(LOGS / name / f"{method}.csv", _log(runs))
+    return {
+        "method": plain(settings),
+        "budget": {
+            "steps": params.distill.optimisation.steps,
+            "batch_size": params.distill.optimisation.batch_size,
+            "prompts": params.distill.optimisation.steps * params.distill.optimisation.batch_size,
+        },
+        "seeds": {str(seed): public(facts) for seed, facts in runs.items()},
+    }
+
+
+def start_of(task: str, settings: MethodSettings, seed: int) -> Path:
+    """The folder of the student as it stands before distillation."""
+    if settings.student_init == "instruct":
+        return Path("models/base/student")
+    return Path("models/sft") / task / f"student-{seed}"
+
+
+def _teacher_responses(
+    params: Params, task: Task, settings: MethodSettings, seed: int
+) -> Callable[[Any, Encoded], list[Example]]:
+    """The teacher's own responses to the training prompts, made once."""
+
+    def make(teacher: Any, encoded: Encoded) -> list[Example]:
+        length = task.budget.max_new_tokens
+        tokenizer = load_tokenizer(Path("models/sft") / task.name / "teacher")
+        prompts = [example.prompt for example in encoded.examples]
+        generated = generate(
+            teacher,
+            prompts,
+            vocabulary(tokenizer, teacher),
+            length,
+            params.evaluate.batch_size,
+            DECODING[settings.decoding],
+            uniform_noise(len(prompts), length, generator(seed, "seq_kd")),
+        )
+        responses = zip(prompts, generated.responses, strict=True)
+        return [Example(prompt, tuple(response)) for prompt, response in responses]
+
+    return make
+
+
+def _publish(folder: Path, runs: dict[int, dict[str, Any]]) -> None:
+    for seed, facts in runs.items():
+        shutil.copytree(facts["folder"], folder / str(seed))
+        shutil.copy(facts["log"], folder / str(seed) / "log.jsonl")
+
+
+def _log(runs: dict[int, dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for seed, facts in runs.items():
+        with Path(facts["log"]).open(encoding="utf-8") as lines:
+            for line in lines:
+                row = {"seed": seed, **json.loads(line)}
+                writer.writerow({k: _short(row.get(k)) for k in COLUMNS})
+    return text.getvalue()
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", help="a row of `data` in params.yaml")
+    parser.add_argument("method", help="a row of `methods` in params.yaml")
+    arguments = parser.parse_args(argv)
+    clock = Clock()
+    params = load()
+    facts = distill(params, arguments.task, arguments.method)
+    device = str(pick_device(params.runtime))
+    write_json(
+        Path("metrics/distill") / arguments.task / f"{arguments.method}.json",
+        {"seconds": clock.seconds, "environment": environment(device), **facts},
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

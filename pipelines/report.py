@@ -1,0 +1,95 @@
+"""Stage `report`: turns the files of a finished run into reports/. Reads and writes files only."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from skd.config import Params, canonical, load, plain
+from skd.report.cards import cards
+from skd.report.compare import families
+from skd.report.figures import figures
+from skd.report.markdown import report
+from skd.report.provenance import Provenance
+from skd.report.read import read_run
+from skd.report.results import results_csv
+from skd.report.write import write_folder, write_text
+
+DESCRIPTION = """\
+Write the report of the run that params.yaml describes.
+
+reads   metrics/, records/, logs/ and data/<task>/<split>.jsonl of the tasks, methods and
+        seeds in the section `experiment`; nothing else, no model
+writes  reports/report.md        conclusion, tables, figures, samples, what ran
+        reports/results.csv      one row per number of the test split
+        reports/figures/*.png    comparison, training curves, acceptance
+        reports/cards/*.md       a model card per task and method
+
+The section `report` of params.yaml sets the method that is compared with the others, the
+number of resamples of its tests and the number of sample outputs.
+"""
+COMMAND = "dvc repro report"
+SOURCES = ("skd", "pipelines", "params.yaml", "dvc.yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.report",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="folder of params.yaml (default: here)"
+    )
+    root = parser.parse_args(argv).root
+    params = load(root / "params.yaml")
+    build(params, root, provenance(params, root))
+    print(f"report: {root / 'reports' / 'report.md'}")
+
+
+def build(params: Params, root: Path, found: Provenance) -> None:
+    """Read the run under `root` and write its `reports/`."""
+    experiment, settings = params.experiment, params.report
+    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    reference = settings.reference_method
+    verdicts = families(run, reference, resamples=settings.resamples, seed=settings.seed)
+    drawn = figures(run, reference)
+    text = report(run, verdicts, reference, found, list(drawn), settings.samples_per_task)
+    out = root / "reports"
+    write_folder(out / "figures", drawn)
+    write_folder(out / "cards", {name: card.encode() for name, card in cards(run, found).items()})
+    write_text(out / "results.csv", results_csv(run))
+    write_text(out / "report.md", text)
+
+
+def provenance(params: Params, root: Path) -> Provenance:
+    """Revision and parameters. Outside git the report says so; it is no error."""
+    settings = {key: value for key, value in plain(params).items() if key != "runtime"}
+    revision = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", *SOURCES)
+    return Provenance(
+        revision=revision or "not under git",
+        dirty=bool(changes),
+        parameters_hash=hashlib.sha256(canonical(settings).encode()).hexdigest()[:16],
+        command=COMMAND,
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Output of a git command; None where git or the repository is absent."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run
+
+    run(main)

@@ -1,0 +1,90 @@
+"""What every stage command shares: errors without tracebacks, facts about the machine, JSON rows.
+
+Knows no stage, no DVC and no Prefect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from skd.config import canonical
+from skd.errors import UserError
+
+PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage; a `UserError` is printed alone and ends it with status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+class Clock:
+    """Wall seconds since a stage began."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self._began, 2)
+
+
+def environment(device: str) -> dict[str, str]:
+    """Versions and device, for the report. Installed versions are read without importing."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "device": device,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """A JSONL file of an earlier stage."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+
+
+def jsonl(rows: Sequence[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def key(*parts: Any) -> str:
+    """The name of a scratch folder: a hash of everything that the work in it depends on."""
+    return hashlib.sha256(canonical(list(parts)).encode()).hexdigest()[:24]
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a folder's file names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,174 @@
+"""One training run of a stage: its scratch folder, its resume, its finished model.
+
+A finished run stays in scratch under the hash of everything it depends on, so a stage
+that died in its third seed, or gained a fourth, trains only what is missing. Used by
+the stages that train; knows text only to encode it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from pipelines.closure import ROOT, closure
+from pipelines.stage import fingerprint, key
+from skd import models
+from skd.checkpoint import write_folder, write_json
+from skd.config import Budget, Distill, MethodSettings, Params
+from skd.encode import Encoded, Row, encode
+from skd.evaluate import validator
+from skd.seeding import generator
+from skd.sequences import Example
+from skd.train import Facts, Run, train
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's rows and how they are put to a model."""
+
+    name: str
+    kind: str  # row of skd.tasks.TASKS
+    prompt: str
+    budget: Budget
+    train: list[Row]
+    validation: list[Row]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A run as values: with the rows and the two model folders it makes the scratch key."""
+
+    name: str
+    settings: MethodSettings
+    distill: Distill
+    start: Path  # model folder the student starts from
+    teacher: Path | None
+    seed: int
+
+
+def subset(rows: Sequence[Row], size: int | None, seed: int) -> list[Row]:
+    """The rows a student may see: drawn by the run's seed; all of them if size is None."""
+    order = torch.randperm(len(rows), generator=generator(seed, "subset")).tolist()
+    return [rows[i] for i in order[:size]]
+
+
+def scratch_of(params: Params, spec: Spec, task: Task, rows: Sequence[Row]) -> Path:
+    code = [(ROOT / path).read_text(encoding="utf-8") for path in closure("pipelines.training")]
+    parts = (
+        spec.settings,
+        spec.distill,
+        spec.seed,
+        fingerprint(spec.start),
+        fingerprint(spec.teacher) if spec.teacher else None,
+        task.kind,
+        task.prompt,
+        task.budget,
+        key(*rows),
+        key(*task.validation[: spec.distill.optimisation.validation_examples]),
+        key(*code),
+    )
+    return Path(params.runtime.scratch) / f"{spec.name}-{key(*parts)}"
+
+
+def train_run(
+    params: Params,
+    spec: Spec,
+    task: Task,
+    rows: Sequence[Row],
+    device: torch.device,
+    position: int,
+    responses: Callable[[Any, Encoded], list[Example]] | None = None,
+) -> dict[str, Any]:
+    """Train or find one model; returns its facts, with "folder" the model and "log" its log.
+
+    `responses` may replace the training rows' responses (seq_kd); it gets the teacher.
+    """
+    scratch = scratch_of(params, spec, task, rows)
+    finished = scratch / "finished.json"
+    if finished.exists():
+        return dict(json.loads(finished.read_text(encoding="utf-8")))
+    optimisation = spec.distill.optimisation
+    tokenizer = models.load_tokenizer(spec.start)
+    student = models.load(spec.start, device, dropout=optimisation.dropout)
+    low = torch.float32 if device.type == "cpu" else torch.bfloat16
+    teacher = models.load(spec.teacher, device, dtype=low) if spec.teacher else None
+    if teacher is not None:
+        teacher.requires_grad_(False)
+    vocabulary = models.vocabulary(tokenizer, *(m for m in (student, teacher) if m is not None))
+    encoded = encode(rows, task.prompt, tokenizer, task.budget)
+    examples = encoded.examples if responses is None else responses(teacher, encoded)
+    facts = train(
+        Run(
+            settings=spec.settings,
+            distill=spec.distill,
+            student=student,
+            teacher=teacher,
+            examples=examples,
+            vocabulary=vocabulary,
+            max_new_tokens=task.budget.max_new_tokens,
+            seed=spec.seed,
+            validate=validator(
+                task.kind,
+                encode(
+                    task.validation[: optimisation.validation_examples],
+                    task.prompt,
+                    tokenizer,
+                    task.budget,
+                ),
+                tokenizer,
+                vocabulary,
+                task.budget.max_new_tokens,
+                params.evaluate.batch_size,
+                teacher,
+            ),
+            scratch=scratch,
+            description=spec.name,
+            progress=params.runtime.progress,
+            position=position,
+        )
+    )
+    write_folder(scratch / "model", lambda folder: save(student, tokenizer, folder))
+    result = _facts(facts, encoded, scratch)
+    write_json(finished, result)
+    for leftover in ("state", "best"):
+        shutil.rmtree(scratch / leftover, ignore_errors=True)
+    return result
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _facts(facts: Facts, encoded: Encoded, scratch: Path) -> dict[str, Any]:
+    accepted = facts.sampled_tokens - facts.replaced_tokens
+    judged = facts.sampled_tokens if facts.teacher_passes else 0
+    return {
+        "seconds": round(facts.seconds, 2),
+        "steps": facts.step,
+        "best_step": facts.best_step,
+        "prompts": facts.prompts,
+        "response_tokens": facts.response_tokens,
+        "student_sampled_tokens": facts.student_sampled_tokens,
+        "teacher_passes": facts.teacher_passes,
+        "teacher_tokens": facts.teacher_tokens,
+        "acceptance_rate": accepted / judged if judged else None,
+        "validation": facts.validation,
+        "training_rows": len(encoded.rows),
+        "dropped_prompts": encoded.dropped,
+        "cut_responses": encoded.cut,
+        "folder": str(scratch / "model"),
+        "log": str(scratch / "log.jsonl"),
+    }
+
+
+def public(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts without the scratch paths, for metrics files."""
+    return {name: value for name, value in facts.items() if name not in ("folder", "log")}

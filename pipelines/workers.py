@@ -1,0 +1,73 @@
+"""Independent jobs of one stage side by side: a process per core, or in turn on an accelerator.
+
+Two small trainings on one thread each finish sooner than one after the other on two. A
+failed job ends the stage with that job's message. Knows nothing of what the jobs do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+
+from skd.config import Runtime
+
+Result = TypeVar("Result")
+_jobs: Sequence[Callable[[int], object]] = ()
+
+
+def pick_device(runtime: Runtime) -> torch.device:
+    """`auto`: the first accelerator, else the CPU."""
+    if runtime.device != "auto":
+        return torch.device(runtime.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def count(runtime: Runtime, device: torch.device) -> int:
+    """How many jobs run at once. SKD_WORKERS is set by whoever runs several stages at once."""
+    if device.type != "cpu":
+        return 1
+    asked = os.environ.get("SKD_WORKERS")
+    return int(asked) if asked else runtime.workers or len(os.sched_getaffinity(0))
+
+
+def run_jobs(jobs: Sequence[Callable[[int], Result]], workers: int) -> list[Result]:
+    """Results in order; each job gets the line of its progress bar.
+
+    Raises what the first failing job raised; jobs not yet started are dropped.
+    """
+    if workers == 1 or len(jobs) == 1:
+        return [job(0) for job in jobs]
+    # Jobs reach the children by fork: a closure over rows and settings needs no pickling.
+    # The parent must not have computed with torch before, since threads do not survive a fork.
+    global _jobs
+    _jobs = jobs
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker) as pool:
+        futures = [pool.submit(_run_job, number) for number in range(len(jobs))]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        if any(future.done() and future.exception() for future in futures):
+            pool.shutdown(cancel_futures=True)
+        return [future.result() for future in futures]  # type: ignore[misc]
+
+
+def _run_job(number: int) -> object:
+    return _jobs[number](number)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not survive the fork
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,102 @@
+"""A model card per method and task: what the students are, how good, and how to load them."""
+
+from __future__ import annotations
+
+import json
+
+from skd.report.compare import start_of
+from skd.report.provenance import Provenance, source_text
+from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.tables import TITLES, plain_text, table, values_text
+
+
+def cards(run: Run, provenance: Provenance) -> dict[str, str]:
+    """File name -> Markdown."""
+    return {
+        f"{task.name}-{method}.md": _card(run, task, method, provenance)
+        for task in run.tasks
+        for method in run.methods
+    }
+
+
+def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
+    training = task.training[method]
+    start = start_of(task, method)
+    folder = f"models/students/{task.name}/{method}"
+    first = run.seeds[0]
+    licence = task.card.get("license") or "not stated by the source"
+    seeds = ", ".join(map(str, run.seeds))
+    return f"""# {task.name}, `{method}`
+
+Students distilled for {task.kind}, one per seed ({seeds}).
+
+| | |
+| :-- | :-- |
+| teacher | {_model(run, "teacher")}, fine-tuned on the task |
+| student | {_model(run, "student")}, {start} start |
+| data | {plain_text(source_text(task))}, {task.card["splits"]["train"]["rows"]:,} training rows |
+| data licence | {plain_text(licence)} |
+| budget | {training.budget["steps"]:,} steps of {training.budget["batch_size"]} prompts |
+| code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |
+| parameters | `{provenance.parameters_hash}` |
+
+## Method
+
+```json
+{json.dumps(training.method, indent=2, ensure_ascii=False)}
+```
+
+## Results
+
+{task.models[method].split.capitalize()} split, {task.models[method].n:,} examples, greedy decoding, percent, {_spread(run)}.
+
+{_results(task, method, start)}
+
+## Limits
+
+- Trained and scored on one task; outputs to other prompts mean nothing.
+- The scores hold for this source of data and these {len(run.seeds)} seed(s); intervals say nothing about other data.
+- The student repeats its teacher's mistakes; nothing was filtered for safety or bias.
+
+## Load
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "{folder}/{first}"  # the last part is the seed
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+prompt = {task.card["prompt"]!r}.replace("{{source}}", "…")
+```
+
+Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{task.name}-{method}`.
+The [report](../report.md) compares it with the other methods.
+"""
+
+
+def _results(task: TaskRun, method: str, start: str) -> str:
+    shown = (method, INSTRUCT_START if start == "instruct" else START, TEACHER)
+    header = ["metric", "this model", "before distillation", "teacher"]
+    return table(
+        header,
+        [
+            [TITLES[metric], *(values_text(task.models[name].values(metric)) for name in shown)]
+            for metric in task.metrics
+        ],
+    )
+
+
+def _spread(run: Run) -> str:
+    if len(run.seeds) > 1:
+        return "mean ± 95 % t-interval over seeds"
+    return "interval n/a (one seed)"
+
+
+def _model(run: Run, role: str) -> str:
+    facts = run.base.get("pair", {}).get(role)
+    if not isinstance(facts, dict):
+        return role
+    name = facts.get("id") or facts.get("path") or facts.get("kind") or role
+    parameters = facts.get("parameters")
+    size = f", {parameters:,} parameters" if isinstance(parameters, int) else ""
+    return plain_text(f"{name}{size}")

@@ -1,0 +1,111 @@
+"""Who is better than whom: paired comparisons and the verdicts that the words rest on.
+
+"better" needs both: a Holm-corrected paired test below ALPHA (the examples) and a bootstrap
+interval over seeds and examples that leaves out zero (the training runs). All else is a tie.
+Knows no Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from skd.metrics.statistics import Comparison, compare, holm
+from skd.report.read import Run, TaskRun
+
+ALPHA = 0.05
+BETTER, TIE, WORSE = "better", "tie", "worse"
+SKD_FAMILY = ("skd", "skd_mixed_loss", "mixed_skd")  # interleaved sampling in some form
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The reference against one other method on one task, by the task's primary metric."""
+
+    other: str
+    comparison: Comparison
+    holm_p: float
+
+    @property
+    def word(self) -> str:
+        found = self.comparison
+        if self.holm_p >= ALPHA or found.low <= 0 <= found.high:
+            return TIE
+        return BETTER if found.difference > 0 else WORSE
+
+
+@dataclass(frozen=True)
+class Family:
+    """One reference against a set of methods, corrected together, on one task."""
+
+    task: TaskRun
+    reference: str
+    verdicts: tuple[Verdict, ...]
+
+    def among(self, names: Iterable[str], word: str) -> list[str]:
+        wanted = set(names)
+        return [v.other for v in self.verdicts if v.other in wanted and v.word == word]
+
+
+def start_of(task: TaskRun, method: str) -> str:
+    return str(task.training[method].method.get("student_init", "sft"))
+
+
+def kind_of(task: TaskRun, method: str) -> str:
+    """The algorithm of a method row, whatever the row is called."""
+    return str(task.training[method].method.get("method", method))
+
+
+def same_start(task: TaskRun, reference: str) -> list[str]:
+    """The other methods whose students began where the reference's did."""
+    start = start_of(task, reference)
+    return [m for m in task.training if m != reference and start_of(task, m) == start]
+
+
+def baselines(task: TaskRun, reference: str) -> list[str]:
+    """Of those, the ones without interleaved sampling."""
+    return [m for m in same_start(task, reference) if kind_of(task, m) not in SKD_FAMILY]
+
+
+def counterpart(run: Run, reference: str) -> str | None:
+    """The reference's algorithm from the `instruct` start, where the run has it."""
+    task = run.tasks[0]
+    for method in run.methods:
+        if (
+            method != reference
+            and kind_of(task, method) == kind_of(task, reference)
+            and start_of(task, method) == "instruct"
+        ):
+            return method
+    return None
+
+
+def families(run: Run, reference: str, *, resamples: int, seed: int) -> dict[str, list[Family]]:
+    """Task name -> the reference against all methods, then its counterpart against its start.
+
+    Each family is corrected on its own. Empty where `reference` is not among the methods.
+    """
+    if reference not in run.methods:
+        return {task.name: [] for task in run.tasks}
+    other_start = counterpart(run, reference)
+    result: dict[str, list[Family]] = {}
+    for task in run.tasks:
+        pairs = [(reference, [m for m in run.methods if m != reference])]
+        if other_start is not None:
+            pairs.append((other_start, same_start(task, other_start)))
+        result[task.name] = [
+            _family(task, name, others, resamples, seed) for name, others in pairs if others
+        ]
+    return result
+
+
+def _family(task: TaskRun, reference: str, others: list[str], resamples: int, seed: int) -> Family:
+    ids = task.ids
+    ours = task.models[reference].matrix(task.primary, ids)
+    found = [
+        compare(ours, task.models[m].matrix(task.primary, ids), resamples=resamples, seed=seed)
+        for m in others
+    ]
+    corrected = holm([comparison.p for comparison in found])
+    verdicts = tuple(map(Verdict, others, found, corrected))
+    return Family(task, reference, verdicts)

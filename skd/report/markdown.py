@@ -1,0 +1,168 @@
+"""`reports/report.md`: the order of its parts. Numbers, words and tables come from elsewhere."""
+
+from __future__ import annotations
+
+from skd.report import provenance as facts
+from skd.report import tables, words
+from skd.report.compare import Family
+from skd.report.provenance import Provenance
+from skd.report.read import Run
+from skd.report.samples import samples
+
+MEANING = (
+    "A method *wins* on a task where it is better than every baseline that began from the same "
+    "start; other interleaved methods are not baselines. *Better* needs two things: p < 0.05 in "
+    "the paired randomisation test on the test examples, Holm-corrected over all comparisons of "
+    "the table, and a 95 % bootstrap interval over seeds and examples that leaves out zero. "
+    "Everything else is a tie."
+)
+
+
+def report(
+    run: Run,
+    families: dict[str, list[Family]],
+    reference: str,
+    provenance: Provenance,
+    figures: list[str],
+    samples_per_task: int,
+) -> str:
+    """The whole report. `figures` are file names in `figures/`."""
+    parts = [
+        "# Report: speculative knowledge distillation beside its baselines",
+        _conclusion(run, families, reference),
+        _main(run, families, reference),
+        _figure("comparison.png", "Primary metric per method with 95 % intervals", figures),
+        _comparisons(run, families),
+        _metrics(run),
+        _curves(run, figures),
+        _costs(run),
+        "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
+        *(samples(task, reference, samples_per_task) for task in run.tasks),
+        _paper(run),
+        _provenance(run, provenance),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+    bullets = [
+        f"- {words.task_words(family)}" for task in run.tasks for family in families[task.name]
+    ]
+    seeds = (
+        f"{len(run.seeds)} seeds"
+        if len(run.seeds) > 1
+        else ("one seed, so nothing is known about the spread between training runs")
+    )
+    examples = ", ".join(f"{len(task.rows):,} test examples of {task.name}" for task in run.tasks)
+    parts = [
+        words.headline(run, reference, families),
+        "\n".join(bullets),
+        f"{MEANING} Evidence: {seeds}; {examples}.",
+        _not_scored(run),
+    ]
+    return "## Conclusion\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def _not_scored(run: Run) -> str:
+    lines = []
+    for task in run.tasks:
+        reasons: dict[str, dict[str, None]] = {}
+        for model in task.models.values():
+            for metric, why in model.not_scored.items():
+                reasons.setdefault(metric, {})[why] = None
+        for metric, whys in reasons.items():
+            title = tables.TITLES.get(metric, metric)
+            lines.append(f"{title} on {task.name}: not scored: {'; '.join(whys)}.")
+    return "\n".join(f"> {line}<br>" for line in lines)
+
+
+def _main(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+    spread = (
+        "mean ± 95 % t-interval over seeds"
+        if len(run.seeds) > 1
+        else ("one value each; interval n/a (one seed)")
+    )
+    marks = f" Against `{reference}`: ▲ better, = tie, ▼ worse." if any(families.values()) else ""
+    return (
+        f"## Results\n\nTest split, greedy decoding, percent, {spread}.{marks} *valid %* is the "
+        "share of outputs in the set of all valid answers, where the source knows it.\n\n"
+        f"{tables.main_table(run, families)}"
+    )
+
+
+def _figure(name: str, caption: str, figures: list[str]) -> str:
+    return f"![{caption}](figures/{name})" if name in figures else ""
+
+
+def _comparisons(run: Run, families: dict[str, list[Family]]) -> str:
+    if not any(families.values()):
+        return ""
+    parts = [
+        "## Paired comparisons\n\nDifference = the named method minus the other, per test "
+        "example, scores averaged over seeds, in points of the primary metric. *d*: mean over "
+        "standard deviation of the per-example differences. The verdict speaks of the named method."
+    ]
+    for task in run.tasks:
+        for family in families[task.name]:
+            title = f"{task.name}: `{family.reference}` against the others"
+            summary = title.replace(f"`{family.reference}`", f"<code>{family.reference}</code>")
+            parts.append(tables.details(summary, tables.comparison_table(family)))
+    return "\n\n".join(parts)
+
+
+def _metrics(run: Run) -> str:
+    parts = ["## All metrics"]
+    for task in run.tasks:
+        signatures: dict[str, None] = {}
+        for model in task.models.values():
+            for metric, signature in model.signatures.items():
+                title = tables.TITLES.get(metric, metric)
+                signatures[f"- {title}: {tables.plain_text(signature)}"] = None
+        body = f"{tables.metric_table(task)}\n\nSignatures:\n\n" + "\n".join(signatures)
+        parts.append(tables.details(task.name, body))
+    return "\n\n".join(parts)
+
+
+def _curves(run: Run, figures: list[str]) -> str:
+    parts = ["## Curves"]
+    for task in run.tasks:
+        parts.append(_figure(f"curves-{task.name}.png", f"Training curves, {task.name}", figures))
+    parts.append(
+        "The objectives differ (cross-entropy, divergence, both), so compare training losses "
+        "within a method; validation KL and the validation metric compare across methods. "
+        "Training losses are running means over 5 % of a run."
+    )
+    parts.append(_figure("acceptance.png", "Acceptance rate while training", figures))
+    warnings = [f"> **Note.** {text}" for text in words.acceptance_words(run)]
+    return "\n\n".join(part for part in (*parts, *warnings) if part)
+
+
+def _costs(run: Run) -> str:
+    parts = [
+        "## Cost\n\nOne student, mean over seeds. Wall seconds depend on what else ran; tokens "
+        "and passes do not."
+    ]
+    parts += [tables.details(task.name, tables.cost_table(task)) for task in run.tasks]
+    budgets = "\n".join(f"- {words.budget_words(task)}" for task in run.tasks)
+    return "\n\n".join([*parts, f"Budgets, checked from the files of the runs:\n\n{budgets}"])
+
+
+def _paper(run: Run) -> str:
+    return (
+        "## Beside the paper\n\nFigures in italics are **reported, on other models** and other "
+        "data (arXiv 2410.11325, Table 1, one seed): they show the paper's order of methods and "
+        f"cannot be compared with ours in size.\n\n{facts.paper_table(run)}"
+    )
+
+
+def _provenance(run: Run, provenance: Provenance) -> str:
+    parts = [
+        "## What ran",
+        facts.what_ran(run, provenance),
+        facts.data_table(run),
+        facts.pair_table(run),
+        "Wall time as each stage measured it; stages may have run side by side.",
+        facts.wall_time(run),
+        "Every number: [results.csv](results.csv). Model cards: [cards](cards).",
+    ]
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,257 @@
+"""The files of a finished run as typed values. Reads files only; computes no statistics.
+
+Every absent or incomplete file is one `UserError` that names the file and the stage to rerun.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skd.errors import UserError
+from skd.tasks import TASKS
+
+TEACHER, START, INSTRUCT_START = "teacher", "student_init", "student_init_instruct"
+STARTS = (TEACHER, START, INSTRUCT_START)
+ALL = "all"  # the seed of a model that no experiment seed touches
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    output: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the tables: a method's students, the teacher or an untrained student."""
+
+    name: str
+    system: dict[str, dict[str, float]]  # seed -> metric -> percent
+    examples: dict[str, dict[str, Example]]  # seed -> example id -> output and scores
+    signatures: dict[str, str]
+    not_scored: dict[str, str]
+    split: str
+    n: int
+
+    def values(self, metric: str) -> list[float]:
+        """One value per seed; empty where the metric was not scored."""
+        return [scores[metric] for scores in self.system.values() if metric in scores]
+
+    def matrix(self, metric: str, ids: Sequence[str]) -> NDArray[np.float64]:
+        """Per-example scores [seeds, examples]; NaN where an example has none."""
+        return np.array(
+            [
+                [examples[i].scores.get(metric, np.nan) for i in ids]
+                for examples in self.examples.values()
+            ],
+            dtype=np.float64,
+        )
+
+
+@dataclass(frozen=True)
+class Training:
+    """One method's distillation on one task."""
+
+    method: Json  # the row of `methods`
+    budget: Json
+    seeds: dict[str, Json]
+    seconds: float
+    environment: Json
+    log: list[dict[str, str]]  # rows of logs/distill/<task>/<method>.csv
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    name: str  # the row of `data`
+    kind: str  # a name of `skd.tasks.TASKS`
+    card: Json
+    sft: Json
+    rows: list[Json]  # of the evaluated split
+    models: dict[str, Model]  # teacher, untrained students, then the methods in order
+    training: dict[str, Training]  # by method
+    evaluation: dict[str, Json]  # metrics/evaluate/<task>/<name>.json by name, `starts` included
+
+    @property
+    def primary(self) -> str:
+        return TASKS[self.kind].primary
+
+    @property
+    def metrics(self) -> list[str]:
+        """The task's metrics that were scored at least once, in the task's order."""
+        scored = {m for model in self.models.values() for s in model.system.values() for m in s}
+        return [metric for metric in TASKS[self.kind].metrics if metric in scored]
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(row["id"]) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Run:
+    base: Json
+    tasks: list[TaskRun]
+    methods: list[str]
+    seeds: list[int]
+
+
+def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Run:
+    """Read the result tree under `root` for the named tasks, methods and seeds.
+
+    Raises:
+        UserError: a file, a seed or an example is missing; names the stage to rerun.
+    """
+    base = _json(root / "metrics" / "base.json", "base")
+    wanted = [str(seed) for seed in seeds]
+    return Run(
+        base, [_task(root, task, methods, wanted) for task in tasks], list(methods), list(seeds)
+    )
+
+
+def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> TaskRun:
+    card = _json(root / "metrics" / "prepare" / f"{task}.json", f"prepare@{task}")
+    if card.get("task") not in TASKS:
+        raise UserError(
+            f"metrics/prepare/{task}.json: unknown task {card.get('task')!r}; "
+            f"known: {', '.join(TASKS)}; rerun `dvc repro prepare@{task}`"
+        )
+    models: dict[str, Model] = {}
+    evaluation: dict[str, Json] = {}
+    for name in ("starts", *methods):
+        found, evaluation[name] = _models(root, task, name, _evaluate_stage(task, name), seeds)
+        models |= found
+    split = evaluation["starts"]["split"]
+    rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
+    run = TaskRun(
+        name=task,
+        kind=card["task"],
+        card=card,
+        sft=_json(root / "metrics" / "sft" / f"{task}.json", f"sft@{task}"),
+        rows=rows,
+        models=models,
+        training={method: _training(root, task, method, seeds) for method in methods},
+        evaluation=evaluation,
+    )
+    _check_examples(run)
+    return run
+
+
+def _models(
+    root: Path, task: str, name: str, stage: str, seeds: list[str]
+) -> tuple[dict[str, Model], Json]:
+    path = root / "metrics" / "evaluate" / task / f"{name}.json"
+    facts = _json(path, stage)
+    records = root / "records" / task / f"{name}.jsonl"
+    examples = _examples(records, stage)
+    expected = STARTS if name == "starts" else (name,)
+    models = {}
+    for model in expected:
+        if model not in facts["models"]:
+            raise _stale(path, f"no model {model!r}", stage)
+        system = facts["models"][model]["seeds"]
+        fixed = set(system) == {ALL}
+        for seed in [ALL] if fixed else seeds:
+            if seed not in system:
+                raise _stale(path, f"seed {seed} of {model!r} is missing", stage)
+            if seed not in examples.get(model, {}):
+                raise _stale(records, f"no outputs of {model!r}, seed {seed}", stage)
+        kept = [ALL] if fixed else seeds
+        models[model] = Model(
+            name=model,
+            system={seed: system[seed] for seed in kept},
+            examples={seed: examples[model][seed] for seed in kept},
+            signatures=facts["signatures"],
+            not_scored=facts.get("not_scored", {}),
+            split=facts["split"],
+            n=facts["n"],
+        )
+    return models, facts
+
+
+def _evaluate_stage(task: str, name: str) -> str:
+    return f"evaluate_starts@{task}" if name == "starts" else f"evaluate@{task}-{name}"
+
+
+def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
+    """model -> seed -> id -> example."""
+    found: dict[str, dict[str, dict[str, Example]]] = {}
+    for record in _lines(path, stage):
+        seed = ALL if record["seed"] is None else str(record["seed"])
+        by_id = found.setdefault(record["model"], {}).setdefault(seed, {})
+        by_id[str(record["id"])] = Example(record["output"], record["scores"])
+    return found
+
+
+def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
+    stage = f"distill@{task}-{method}"
+    path = root / "metrics" / "distill" / task / f"{method}.json"
+    facts = _json(path, stage)
+    for seed in seeds:
+        if seed not in facts["seeds"]:
+            raise _stale(path, f"seed {seed} is missing", stage)
+    log_path = root / "logs" / "distill" / task / f"{method}.csv"
+    with _open(log_path, stage) as file:
+        log = [row for row in csv.DictReader(file) if row["seed"] in seeds]
+    return Training(
+        method=facts["method"],
+        budget=facts["budget"],
+        seeds={seed: facts["seeds"][seed] for seed in seeds},
+        seconds=float(facts["seconds"]),
+        environment=facts["environment"],
+        log=log,
+    )
+
+
+def _check_examples(run: TaskRun) -> None:
+    """Paired tests need every model's score on every example."""
+    ids = set(run.ids)
+    for model in run.models.values():
+        for seed, examples in model.examples.items():
+            if set(examples) != ids:
+                name = "starts" if model.name in STARTS else model.name
+                raise _stale(
+                    Path("records") / run.name / f"{name}.jsonl",
+                    f"{model.name!r}, seed {seed}: {len(examples)} examples, which are not the "
+                    f"{len(ids)} of the {model.split} split",
+                    _evaluate_stage(run.name, name),
+                )
+
+
+def _stale(path: Path, what: str, stage: str) -> UserError:
+    return UserError(f"{path}: {what}; rerun `dvc repro {stage}`")
+
+
+def _open(path: Path, stage: str) -> Any:
+    try:
+        return path.open(encoding="utf-8", newline="")
+    except FileNotFoundError:
+        raise _stale(path, "no such file", stage) from None
+
+
+def _json(path: Path, stage: str) -> Json:
+    with _open(path, stage) as file:
+        try:
+            value: Json = json.load(file)
+        except json.JSONDecodeError as error:
+            raise _stale(path, f"not valid JSON ({error})", stage) from None
+    return value
+
+
+def _lines(path: Path, stage: str) -> list[Json]:
+    rows: list[Json] = []
+    with _open(path, stage) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise _stale(path, f"line {number} is not valid JSON ({error})", stage) from None
+    return rows

@@ -1,0 +1,153 @@
+"""Markdown cells and tables, and the numbers in them. Knows no report structure.
+
+Text from data and models is written as HTML entities where GitHub would read markup: a
+dialogue's `#Person1#`, a price's `$` or a stray `|` must stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from skd.metrics.statistics import Interval, seed_interval
+from skd.report.compare import BETTER, TIE, WORSE, Family
+from skd.report.read import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun
+
+TITLES = {
+    "sentence_chrf": "sentence chrF",
+    "chrf": "corpus chrF",
+    "bleu": "BLEU",
+    "comet": "COMET",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "exact answer %",
+    "valid": "valid %",
+    "stopped": "stopped %",
+}
+NAMES = {
+    TEACHER: "*teacher*",
+    START: "*untrained student, SFT start*",
+    INSTRUCT_START: "*untrained student, instruct start*",
+}
+MARKS = {BETTER: "▼", TIE: "=", WORSE: "▲"}  # how the OTHER method stands to the reference
+MARKUP = str.maketrans({character: f"&#{ord(character)};" for character in "&<>|*_`~[]$#@\\"})
+NONE = "–"
+
+
+def plain_text(text: str) -> str:
+    """Text from outside, on one line, with nothing left for Markdown to read."""
+    lines = [line.translate(MARKUP) for line in text.strip().splitlines()]
+    return "<br>".join(lines) or "*(empty)*"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A Markdown table; the first `text_columns` are left-aligned, the rest are numbers."""
+    rule = [":--" if column < text_columns else "--:" for column in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
+
+
+def details(summary: str, body: str) -> str:
+    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def interval_text(interval: Interval) -> str:
+    if interval.half_width is None:
+        return f"{interval.mean:.1f}"
+    return f"{interval.mean:.1f} ± {interval.half_width:.1f}"
+
+
+def values_text(values: Sequence[float]) -> str:
+    return interval_text(seed_interval(values)) if values else NONE
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def row_name(name: str) -> str:
+    return NAMES.get(name, f"`{name}`")
+
+
+def main_table(run: Run, families: dict[str, list[Family]]) -> str:
+    """Models × tasks: the primary metric with its interval, and the share of valid outputs."""
+    header = ["model"]
+    for task in run.tasks:
+        header += [f"{task.name}<br>{TITLES[task.primary]}", "valid %"]
+    rows = []
+    for name in (*STARTS, *run.methods):
+        cells = [row_name(name)]
+        for task in run.tasks:
+            model = task.models[name]
+            verdicts = families[task.name][0].verdicts if families[task.name] else ()
+            marks = {verdict.other: MARKS[verdict.word] for verdict in verdicts}
+            score = values_text(model.values(task.primary))
+            cells.append(f"{score} {marks[name]}" if name in marks else score)
+            shares = model.values("valid")
+            cells.append(f"{sum(shares) / len(shares):.1f}" if shares else NONE)
+        rows.append(cells)
+    return table(header, rows)
+
+
+def metric_table(task: TaskRun) -> str:
+    header = ["model", *(TITLES[metric] for metric in task.metrics)]
+    rows = [
+        [row_name(name), *(values_text(model.values(metric)) for metric in task.metrics)]
+        for name, model in task.models.items()
+    ]
+    return table(header, rows)
+
+
+def comparison_table(family: Family) -> str:
+    header = ["against", "difference", "95 % interval", "effect d", "p", "Holm p", "verdict"]
+    rows = []
+    for verdict in family.verdicts:
+        found = verdict.comparison
+        rows.append(
+            [
+                row_name(verdict.other),
+                f"{found.difference:+.1f}",
+                f"{found.low:+.1f} … {found.high:+.1f}",
+                f"{found.effect:+.2f}",
+                p_text(found.p),
+                p_text(verdict.holm_p),
+                verdict.word,
+            ]
+        )
+    return table(header, rows)
+
+
+COSTS = (  # column, key in metrics/distill, digits
+    ("seconds", "seconds", 1),
+    ("steps", "steps", 0),
+    ("best step", "best_step", 0),
+    ("tokens trained on", "response_tokens", 0),
+    ("tokens sampled by the student", "student_sampled_tokens", 0),
+    ("teacher passes", "teacher_passes", 0),
+    ("tokens through the teacher", "teacher_tokens", 0),
+    ("accepted %", "acceptance_rate", 1),
+)
+
+
+def cost_table(task: TaskRun) -> str:
+    """Means over seeds: what one student cost."""
+    header = ["method", "prompts", *(title for title, _, _ in COSTS)]
+    rows = []
+    for method, training in task.training.items():
+        cells = [f"`{method}`", number(training.budget["prompts"])]
+        for _, key, digits in COSTS:
+            known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
+            cells.append(number(sum(known) / len(known) if known else None, digits))
+        rows.append(cells)
+    return table(header, rows)

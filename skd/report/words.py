@@ -1,0 +1,169 @@
+"""The conclusions in words, computed from the verdicts; no winner is expected.
+
+"wins", "better" and "best" appear only where `skd.report.compare` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from skd.report.compare import BETTER, TIE, WORSE, Family, baselines, same_start, start_of
+from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.tables import TITLES, values_text
+
+LOW_ACCEPTANCE, HIGH_ACCEPTANCE = 50.0, 99.5  # percent
+
+
+def listed(items: Sequence[str]) -> str:
+    """a · a and b · a, b and c"""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def codes(names: Sequence[str]) -> str:
+    return listed([f"`{name}`" for name in names])
+
+
+def headline(run: Run, reference: str, families: dict[str, list[Family]]) -> str:
+    """One sentence over all tasks: where the reference is better than every baseline."""
+    if reference not in run.methods:
+        return (
+            f"**No verdict: `{reference}` (report.reference_method) is not among the methods of "
+            "this run.** The table shows means only; nothing was tested."
+        )
+    judged = [task for task in run.tasks if families[task.name] and baselines(task, reference)]
+    if not judged:
+        return f"**No verdict: `{reference}` has no baseline from the same start in this run.**"
+    wins = [task.name for task in judged if _wins(task, families[task.name][0])]
+    others = [task.name for task in judged if task.name not in wins]
+    if not others:
+        where = "on every task" if len(wins) > 1 else f"on {wins[0]}"
+        return f"**`{reference}` wins {where}: it is better than every baseline from its start.**"
+    if not wins:
+        where = "on any task" if len(others) > 1 else f"on {others[0]}"
+        return f"**`{reference}` does not win {where}: {_shortfall(reference, judged, families)}.**"
+    lost = [task for task in judged if task.name in others]
+    return (
+        f"**`{reference}` wins on {listed(wins)}, and does not win on {listed(others)}: there, "
+        f"{_shortfall(reference, lost, families)}.**"
+    )
+
+
+def _wins(task: TaskRun, family: Family) -> bool:
+    rivals = baselines(task, family.reference)
+    return family.among(rivals, BETTER) == rivals
+
+
+def _shortfall(reference: str, tasks: Sequence[TaskRun], families: dict[str, list[Family]]) -> str:
+    beaten, tied = [], []
+    for task in tasks:
+        family, rivals = families[task.name][0], baselines(task, reference)
+        beaten += family.among(rivals, WORSE)
+        tied += family.among(rivals, TIE)
+    parts = []
+    if beaten:
+        parts.append(f"it is worse than {codes(list(dict.fromkeys(beaten)))}")
+    if tied_only := [name for name in dict.fromkeys(tied) if name not in beaten]:
+        parts.append(
+            f"tied with {codes(tied_only)}" if parts else f"it is tied with {codes(tied_only)}"
+        )
+    return " and ".join(parts) + (" on at least one of them" if len(tasks) > 1 else "")
+
+
+def task_words(family: Family) -> str:
+    """One paragraph per task and reference."""
+    task, reference = family.task, family.reference
+    start = start_of(task, reference)
+    peers = same_start(task, reference)
+    rivals = baselines(task, reference)
+    variants = [name for name in peers if name not in rivals]
+    untrained = INSTRUCT_START if start == "instruct" else START
+    parts = [
+        f"**{task.name}**, {start} start ({TITLES[task.primary]}): "
+        f"`{reference}` {values_text(task.models[reference].values(task.primary))}; teacher "
+        f"{values_text(task.models[TEACHER].values(task.primary))}, untrained student "
+        f"{values_text(task.models[untrained].values(task.primary))}.",
+        _relation("Against the baselines: ", family, rivals),
+        _relation("Against the other interleaved methods: ", family, variants),
+        _leader(family, peers),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _relation(opening: str, family: Family, names: Sequence[str]) -> str:
+    words = {BETTER: "better than", TIE: "tied with", WORSE: "worse than"}
+    parts = [
+        f"{words[word]} {codes(found)}" for word in words if (found := family.among(names, word))
+    ]
+    return f"{opening}{'; '.join(parts)}." if parts else ""
+
+
+def _leader(family: Family, peers: Sequence[str]) -> str:
+    task, reference = family.task, family.reference
+    means = {name: fmean(task.models[name].values(task.primary)) for name in (reference, *peers)}
+    top = max(means, key=means.__getitem__)
+    if top != reference:
+        word = "a tie with" if top in family.among(peers, TIE) else "better than"
+        return f"Highest mean from this start: `{top}` ({means[top]:.1f}), {word} `{reference}`."
+    tied = family.among(peers, TIE)
+    if tied:
+        return f"It has the highest mean, but none is best: {codes(tied)} cannot be told from it."
+    return f"It is the best of the {len(means)} methods from this start." if peers else ""
+
+
+def acceptance_words(run: Run) -> list[str]:
+    """The failure signatures of interleaved sampling (method.md, section 6) with a remedy."""
+    words = []
+    for task in run.tasks:
+        for method, training in task.training.items():
+            rates = [seed["acceptance_rate"] for seed in training.seeds.values()]
+            known = [rate for rate in rates if rate is not None]
+            if not known:
+                continue
+            rate = fmean(known)
+            where = f"`{method}` on {task.name}: {rate:.1f} % of the proposed tokens were accepted"
+            rule = f"methods.{method}.acceptance"
+            if rate < LOW_ACCEPTANCE:
+                words.append(
+                    f"{where}. The teacher wrote most of the text, so the student hardly saw its "
+                    "own states: the gap between the models is too large or the rule too strict. "
+                    f"Loosen `{rule}` (larger K, lower probability) or start from SFT."
+                )
+            elif rate > HIGH_ACCEPTANCE:
+                words.append(
+                    f"{where}. Almost nothing was replaced, so this was on-policy KD in all but "
+                    f"name. Tighten `{rule}` (smaller K, higher probability)."
+                )
+    return words
+
+
+def budget_words(task: TaskRun) -> str:
+    """Whether all methods had equal budgets, read from the files of the runs."""
+    budgets = {
+        method: (t.budget["steps"], t.budget["batch_size"], t.budget["prompts"])
+        for method, t in task.training.items()
+    }
+    short = [
+        f"`{method}` (seed {seed}: {facts['steps']} steps)"
+        for method, training in task.training.items()
+        for seed, facts in training.seeds.items()
+        if facts["steps"] != training.budget["steps"]
+    ]
+    dropped = sum(
+        facts.get("dropped_prompts", 0)
+        for t in task.training.values()
+        for facts in t.seeds.values()
+    )
+    first = next(iter(budgets.values()))
+    if set(budgets.values()) == {first}:
+        steps, batch, prompts = first
+        text = (
+            f"{task.name}: equal. Every student had {steps:,} steps of {batch} prompts, "
+            f"{prompts:,} prompts in all"
+        )
+    else:
+        parts = [f"`{m}` {s} steps × {b}, {p:,} prompts" for m, (s, b, p) in budgets.items()]
+        text = f"{task.name}: NOT equal: {'; '.join(parts)}"
+    if short:
+        text += f". Ended early: {', '.join(short)}"
+    return text + (f". Dropped for length: {dropped:,} prompts." if dropped else ".")

@@ -1,0 +1,110 @@
+"""Batches of token sequences and the one causal shift.
+
+Convention, here and nowhere else: rows are RIGHT-padded, so a token's slot is its
+position; the logits at position i-1 predict the token at position i. This module knows
+ids only: no text, no models, no losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the two models of a pair share, in ids.
+
+    `size` counts the tokenizer's tokens: embedding rows beyond it are padding (Qwen2 pads
+    one tokenizer to 152064 and to 151936 rows) and never enter a softmax.
+    """
+
+    size: int
+    eos: tuple[int, ...]  # any of them ends a response
+    pad: int
+    forbidden: tuple[int, ...]  # never sampled: padding and template marks
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training row. `response` ends with an end-of-sequence id unless it was cut."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts with responses, right-padded.
+
+    tokens          [B, L] int64
+    prompt_lengths  [B]    tokens before the response
+    lengths         [B]    prompt and response, the end-of-sequence token included
+    replaced        [B, L] True at response tokens that the teacher put in; None: no such tokens
+    """
+
+    tokens: Tensor
+    prompt_lengths: Tensor
+    lengths: Tensor
+    replaced: Tensor | None = None
+
+    @property
+    def response_mask(self) -> Tensor:
+        """[B, L] True at the tokens that enter the loss: no prompt, no padding."""
+        slots = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        return (slots >= self.prompt_lengths[:, None]) & (slots < self.lengths[:, None])
+
+    @property
+    def predictors(self) -> Tensor:
+        """[B, L] True at the positions whose logits predict a response token (the shift)."""
+        mask = self.response_mask
+        return torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+
+    @property
+    def targets(self) -> Tensor:
+        """[N] response tokens, in the row-major order of `predictors`."""
+        return self.tokens[self.response_mask]
+
+    @property
+    def response_tokens(self) -> int:
+        return int((self.lengths - self.prompt_lengths).sum())
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Rows start … stop-1, with the padding that only other rows needed cut off."""
+        longest = int(self.lengths[start:stop].max())
+        return Batch(
+            self.tokens[start:stop, :longest],
+            self.prompt_lengths[start:stop],
+            self.lengths[start:stop],
+            None if self.replaced is None else self.replaced[start:stop, :longest],
+        )
+
+    def split(self, size: int | None) -> list[Batch]:
+        """Micro-batches of at most `size` rows; None: one."""
+        count = len(self.tokens)
+        size = size or count
+        return [self.rows(i, min(i + size, count)) for i in range(0, count, size)]
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {
+            name: None if value is None else value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+        }
+        return replace(self, **moved)
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-pad to the longest row: ([B, L], [B] lengths)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    tokens = torch.full((len(rows), max(1, int(lengths.max()))), pad_id)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return tokens, lengths
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    tokens, lengths = pad([e.prompt + e.response for e in examples], pad_id)
+    return Batch(tokens, torch.tensor([len(e.prompt) for e in examples]), lengths)

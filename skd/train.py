@@ -1,0 +1,290 @@
+"""One flat loop for supervised fine-tuning and every distillation method.
+
+Knows ids, a table of methods and files to log to; no text, no task, no experiment graph.
+Random numbers, data order and learning rate are functions of (seed, step), so a resumed
+run repeats an uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from skd.checkpoint import load_state, save_state, write_folder
+from skd.config import Distill, MethodSettings, Optimisation
+from skd.errors import UserError
+from skd.methods import METHODS, Method, loss_sum, respond, response_logits
+from skd.sampling import Rollout
+from skd.seeding import derive, generator
+from skd.sequences import Batch, Example, Vocabulary
+
+Validate = Callable[[PreTrainedModel], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training run is made of. `scratch` holds its log, states and best weights."""
+
+    settings: MethodSettings
+    distill: Distill
+    student: PreTrainedModel
+    teacher: PreTrainedModel | None
+    examples: Sequence[Example]
+    vocabulary: Vocabulary
+    max_new_tokens: int
+    seed: int
+    validate: Validate  # -> numbers; "metric" (higher is better) selects the best weights
+    scratch: Path
+    description: str = ""
+    progress: bool = False
+    position: int = 0  # line of the progress bar
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.settings.method]
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return self.distill.optimisation
+
+
+@dataclass
+class Facts:
+    """What a run has counted so far; saved with its state and reported at its end."""
+
+    step: int = 0
+    best_step: int = 0
+    best_metric: float = -math.inf
+    misses: int = 0  # validations since the best one
+    seconds: float = 0.0
+    prompts: int = 0
+    response_tokens: int = 0
+    sampled_tokens: int = 0  # emitted by interleaved or student sampling
+    replaced_tokens: int = 0
+    student_sampled_tokens: int = 0  # proposed, thrown-away ones included
+    teacher_passes: int = 0
+    teacher_tokens: int = 0
+    validation: dict[str, float] = field(default_factory=dict)  # of the best weights
+
+
+def train(run: Run) -> Facts:
+    """Train `run.student` in place, leaving it at its best validated weights.
+
+    Raises `UserError` when the loss is not finite.
+    """
+    optimisation, student = run.optimisation, run.student
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay
+    )
+    run.scratch.mkdir(parents=True, exist_ok=True)
+    stored = load_state(run.scratch / "state", student, optimizer)
+    facts = Facts(**stored) if stored else Facts()
+    log = _open_log(run.scratch / "log.jsonl", facts.step)
+    student.train()
+    if optimisation.gradient_checkpointing:
+        student.gradient_checkpointing_enable({"use_reentrant": False})
+    queue: list[tuple[Batch, Rollout | None]] = []
+    began, before = time.perf_counter(), facts.seconds
+    bar = tqdm(
+        total=optimisation.steps,
+        initial=facts.step,
+        desc=run.description,
+        disable=not run.progress,
+        position=run.position,
+        mininterval=1.0,
+    )
+    with log, bar:
+        while facts.step < optimisation.steps and not _out_of_patience(run, facts):
+            step, started = facts.step, time.perf_counter()
+            staleness = step % run.distill.rollout_steps
+            if not queue:
+                queue = _responses(run, step, staleness)
+            batch, rollout = queue.pop(0)
+            rate = learning_rate(optimisation, run.settings.learning_rate, step)
+            row = _update(run, step, batch, optimizer, parameters, rate)
+            facts.step += 1
+            _count(facts, batch, rollout)
+            seconds = time.perf_counter() - started
+            row |= _rollout_row(batch, rollout, seconds) | {"staleness": staleness}
+            if _due(optimisation.validate_every, facts.step) or facts.step == optimisation.steps:
+                row |= _validate(run, facts)
+            print(json.dumps({"step": facts.step, **row}), file=log, flush=True)
+            bar.update()
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            facts.seconds = before + time.perf_counter() - began
+            if _due(optimisation.checkpoint_every, facts.step) and not queue:
+                save_state(run.scratch / "state", student, optimizer, vars(facts))
+    _restore_best(run)
+    return facts
+
+
+def learning_rate(optimisation: Optimisation, override: float | None, step: int) -> float:
+    """Linear warm-up, then decay to 0 at the last step; a function of the step alone."""
+    peak = override or optimisation.learning_rate
+    warm = round(optimisation.warmup * optimisation.steps)
+    if step < warm:
+        return peak * (step + 1) / warm
+    left = (optimisation.steps - step) / max(1, optimisation.steps - warm)
+    shapes = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "none": 1.0}
+    return peak * shapes[optimisation.decay]
+
+
+def batch_indices(count: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """Rows of optimiser step `step`: epochs of seeded permutations, laid end to end."""
+    chosen = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, offset = divmod(place, count)
+        chosen.append((epoch, offset))
+    orders = {
+        epoch: torch.randperm(count, generator=generator(seed, "order", epoch)).tolist()
+        for epoch in {epoch for epoch, _ in chosen}
+    }
+    return [orders[epoch][offset] for epoch, offset in chosen]
+
+
+# --------------------------------------------------------------------- a step
+def _responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Rollout | None]]:
+    """Batches of this step and, with `rollout_steps` > 1, of those that share its rollout."""
+    steps = min(run.distill.rollout_steps - staleness, run.optimisation.steps - step)
+    size = run.optimisation.batch_size
+    examples = [
+        run.examples[i]
+        for later in range(step, step + steps)
+        for i in batch_indices(len(run.examples), size, later, run.seed)
+    ]
+    with _precision(run.student):
+        batch, rollout = respond(
+            run.method,
+            run.settings,
+            run.distill,
+            run.student,
+            run.teacher,
+            examples,
+            run.vocabulary,
+            run.max_new_tokens,
+            step / run.optimisation.steps,
+            (run.seed, "rollout", step),
+        )
+    batches = [batch.rows(i * size, (i + 1) * size) for i in range(steps)]
+    return [(part, rollout if i == 0 else None) for i, part in enumerate(batches)]
+
+
+def _update(
+    run: Run,
+    step: int,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.nn.Parameter],
+    rate: float,
+) -> dict[str, float | None]:
+    """One optimiser step; the loss is a mean over the batch's response tokens."""
+    tokens = max(1, batch.response_tokens)
+    loss, kl = 0.0, None
+    optimizer.zero_grad(set_to_none=True)
+    torch.manual_seed(derive(run.seed, "dropout", step))
+    for micro in batch.split(run.optimisation.micro_batch_size):
+        if micro.response_tokens == 0:
+            continue
+        micro = micro.to(run.student.device)
+        with _precision(run.student):
+            total, kl_sum = _micro_loss(run, micro)
+        (total / tokens).backward()
+        loss += total.item() / tokens
+        kl = kl if kl_sum is None else (kl or 0.0) + kl_sum.item() / tokens
+    if not math.isfinite(loss):
+        raise UserError(
+            f"{run.description}: the loss is {loss}; lower the learning rate "
+            f"(distill.optimisation.learning_rate) or the gradient clip"
+        )
+    norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimisation.clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return {"loss": loss, "kl": kl, "learning_rate": rate, "grad_norm": norm.item()}
+
+
+def _micro_loss(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    teacher = None
+    if run.method.needs_teacher:
+        assert run.teacher is not None
+        with torch.no_grad():
+            teacher = response_logits(run.teacher, batch, run.vocabulary)
+    student = response_logits(run.student, batch, run.vocabulary)
+    replaced = None if batch.replaced is None else batch.replaced[batch.response_mask]
+    return loss_sum(
+        run.method, run.settings.divergence, student, teacher, batch.targets, replaced
+    )
+
+
+def _precision(model: PreTrainedModel) -> torch.autocast:
+    """bf16 compute over fp32 master weights on an accelerator; plain fp32 on a CPU."""
+    kind = model.device.type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind != "cpu")
+
+
+# ---------------------------------------------------------- log and selection
+def _count(facts: Facts, batch: Batch, rollout: Rollout | None) -> None:
+    facts.prompts += len(batch.tokens)
+    facts.response_tokens += batch.response_tokens
+    if rollout is not None:
+        facts.sampled_tokens += rollout.batch.response_tokens
+        facts.replaced_tokens += rollout.replacements
+        facts.student_sampled_tokens += rollout.student_tokens
+        facts.teacher_passes += rollout.teacher_passes
+        facts.teacher_tokens += rollout.teacher_tokens
+
+
+def _rollout_row(batch: Batch, rollout: Rollout | None, seconds: float) -> dict[str, Any]:
+    acceptance = None
+    if rollout is not None and rollout.batch.replaced is not None:
+        acceptance = rollout.accepted / max(1, rollout.batch.response_tokens)
+    return {
+        "acceptance_rate": acceptance,
+        "response_length": batch.response_tokens / len(batch.tokens),
+        "tokens_per_second": batch.response_tokens / seconds,
+    }
+
+
+def _validate(run: Run, facts: Facts) -> dict[str, float]:
+    """Validate, and keep the weights on disk if they are the best so far (ties: the earlier)."""
+    numbers = run.validate(run.student)
+    facts.misses += 1
+    if numbers["metric"] > facts.best_metric:
+        facts.best_metric, facts.best_step, facts.misses = numbers["metric"], facts.step, 0
+        facts.validation = numbers
+        write_folder(run.scratch / "best", run.student.save_pretrained)
+    return {f"validation_{name}": value for name, value in numbers.items()}
+
+
+def _out_of_patience(run: Run, facts: Facts) -> bool:
+    patience = run.optimisation.patience
+    return patience is not None and facts.misses >= patience
+
+
+def _restore_best(run: Run) -> None:
+    best = type(run.student).from_pretrained(run.scratch / "best", dtype=run.student.dtype)
+    run.student.load_state_dict(best.state_dict())
+
+
+def _due(every: int | None, step: int) -> bool:
+    return every is not None and step % every == 0
+
+
+def _open_log(path: Path, step: int) -> Any:
+    """Append to the log, first cutting what was written after the state that is resumed."""
+    kept = []
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")

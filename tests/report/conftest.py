@@ -1,0 +1,220 @@
+"""A generator of synthetic result trees: every file that the report reads, with planted effects."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from skd.tasks import TASKS
+
+SEEDS = (20, 21, 22)
+STARTS = {"teacher": 95.0, "student_init": 45.0, "student_init_instruct": 30.0}
+ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "4.57.6", "device": "cpu"}
+ROOT = Path(__file__).parents[2]
+Tree = Callable[..., Path]
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_lines(path: Path, rows: Sequence[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def method_row(name: str) -> dict[str, Any]:
+    kind = name.removesuffix("_instruct").removesuffix("_sampled")
+    return {"method": kind, "student_init": "instruct" if "instruct" in name else "sft"}
+
+
+class Writer:
+    """One task of the tree."""
+
+    def __init__(self, root: Path, task: str, kind: str, seeds: Sequence[int], n: int) -> None:
+        self.root, self.task, self.kind, self.seeds = root, task, kind, seeds
+        self.ids = [f"test-{i}" for i in range(n)]
+        self.rng = np.random.default_rng(sum(map(ord, task)))
+        self.ability = self.rng.normal(0, 8, n)  # hard and easy examples, for every model
+
+    def data(self) -> None:
+        card = {
+            "task": self.kind,
+            "prompt": TASKS[self.kind].prompt,
+            "source": {"kind": "procedural"},
+            "license": "Apache-2.0",
+            "splits": {name: {"rows": 300} for name in ("train", "validation", "test")},
+            "duplicates": {"across_splits": 0, "dropped": 0},
+            "sha256": "ab" * 32,
+        }
+        rows = [
+            {
+                "id": i,
+                "source": f"#Person1#: costs $5 | $6?\n#Person2#: *yes* <b>, {i}",
+                "target": "They talk about a price.",
+                "references": ["They talk about a price.", "A price is discussed."],
+                "valid_pattern": "x",
+            }
+            for i in self.ids
+        ]
+        write_lines(self.root / "data" / self.task / "test.jsonl", rows)
+        write_json(self.root / "metrics" / "prepare" / f"{self.task}.json", card | {"seconds": 2.0})
+        write_json(
+            self.root / "metrics" / "sft" / f"{self.task}.json",
+            {"seconds": 60.0, "environment": ENVIRONMENT, "teacher": {}, "students": {}},
+        )
+
+    def evaluation(self, name: str, means: Mapping[str, float]) -> None:
+        """`means`: model -> planted mean of the primary metric."""
+        models: dict[str, Any] = {}
+        records = []
+        for model, mean in means.items():
+            fixed = model in ("teacher", "student_init_instruct")
+            models[model] = {"seeds": {}}
+            for seed in [None] if fixed else self.seeds:
+                scores = self._scores(mean)
+                key = "all" if seed is None else str(seed)
+                models[model]["seeds"][key] = {
+                    metric: float(np.mean(values)) for metric, values in scores.items()
+                }
+                records += [
+                    {"model": model, "seed": seed, "id": i, "output": f"{model} says | {i}\n#### 3",
+                     "stopped": True, "tokens": 9, "scores": {m: v[k] for m, v in scores.items()}}
+                    for k, i in enumerate(self.ids)
+                ]  # fmt: skip
+        metrics = TASKS[self.kind].metrics
+        facts = {
+            "seconds": 3.5,
+            "environment": ENVIRONMENT,
+            "split": "test",
+            "n": len(self.ids),
+            "signatures": {m: f"nrefs:2|version:1|{m}" for m in metrics if m != "comet"},
+            "not_scored": {"comet": "no checkpoint is configured"} if "comet" in metrics else {},
+            "models": models,
+        }
+        write_json(self.root / "metrics" / "evaluate" / self.task / f"{name}.json", facts)
+        write_lines(self.root / "records" / self.task / f"{name}.jsonl", records)
+
+    def _scores(self, mean: float) -> dict[str, list[float]]:
+        shift = self.rng.normal(0, 0.8)  # of the training run
+        primary = np.clip(
+            mean + shift + self.ability + self.rng.normal(0, 4, len(self.ids)), 0, 100
+        )
+        names = [m for m in TASKS[self.kind].metrics if m != "comet"]
+        scores = {m: np.clip(primary - 5, 0, 100).tolist() for m in names}
+        scores["valid"] = [100.0 * bool(value > 65) for value in primary]
+        scores["stopped"] = [100.0] * len(self.ids)
+        return scores | {TASKS[self.kind].primary: primary.tolist()}
+
+    def distillation(self, method: str, mean: float, acceptance: float) -> None:
+        interleaved = "skd" in method
+        seeds = {
+            str(seed): {
+                "seconds": 20.0 + seed % 3,
+                "steps": 240,
+                "best_step": 180,
+                "response_tokens": 76_800,
+                "student_sampled_tokens": 90_000 if interleaved else 0,
+                "teacher_passes": 1_200,
+                "teacher_tokens": 150_000,
+                "acceptance_rate": acceptance if interleaved else None,
+                "validation": {TASKS[self.kind].primary: mean},
+                "dropped_prompts": 0,
+            }
+            for seed in self.seeds
+        }
+        facts = {
+            "seconds": 66.0,
+            "environment": ENVIRONMENT,
+            "method": method_row(method),
+            "budget": {"steps": 240, "batch_size": 16, "prompts": 3840},
+            "seeds": seeds,
+        }
+        write_json(self.root / "metrics" / "distill" / self.task / f"{method}.json", facts)
+        self._log(method, mean, acceptance if interleaved else None)
+
+    def _log(self, method: str, mean: float, acceptance: float | None) -> None:
+        columns = (
+            "seed,step,loss,kl,acceptance_rate,response_length,tokens_per_second,learning_rate,"
+            "grad_norm,staleness,validation_loss,validation_kl,validation_metric"
+        ).split(",")
+        path = self.root / "logs" / "distill" / self.task / f"{method}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            for seed in self.seeds:
+                for step in range(1, 241):
+                    done = 1 - np.exp(-step / 60)
+                    row = {"seed": seed, "step": step}
+                    row["loss"] = (1.6 - 1.3 * done) * np.exp(self.rng.normal(0, 0.15))
+                    if acceptance is not None:
+                        row["acceptance_rate"] = acceptance * (0.8 + 0.2 * done)
+                    if step % 60 == 0:
+                        row["validation_kl"] = 1.2 - done + self.rng.normal(0, 0.03)
+                        row["validation_metric"] = 45 + (mean - 45) * done + self.rng.normal(0, 1)
+                    writer.writerow(row)
+
+
+@pytest.fixture
+def make_tree(tmp_path: Path) -> Tree:
+    """A function that writes a tree and returns its root.
+
+    `methods`: name -> planted mean; `tasks`: name -> kind.
+    """
+
+    def make(
+        methods: Mapping[str, float],
+        tasks: Mapping[str, str] | None = None,
+        seeds: Sequence[int] = SEEDS,
+        n: int = 60,
+        acceptance: float = 80.0,
+        samples: int = 2,
+    ) -> Path:
+        tasks = tasks or {"summarization": "summarization"}
+        for task, kind in tasks.items():
+            writer = Writer(tmp_path, task, kind, seeds, n)
+            writer.data()
+            writer.evaluation("starts", STARTS)
+            for method, mean in methods.items():
+                writer.evaluation(method, {method: mean})
+                writer.distillation(method, mean, acceptance)
+        pair = {
+            "teacher": {"kind": "procedural", "parameters": 410_000, "layers": 3},
+            "student": {"kind": "procedural", "parameters": 150_000, "layers": 2},
+            "vocabulary": 800,
+        }
+        write_json(
+            tmp_path / "metrics" / "base.json",
+            {"seconds": 70.0, "environment": ENVIRONMENT, "pair": pair},
+        )
+        _parameters(tmp_path, methods, tasks, seeds, samples)
+        return tmp_path
+
+    return make
+
+
+def _parameters(
+    root: Path,
+    methods: Mapping[str, float],
+    tasks: Mapping[str, str],
+    seeds: Sequence[int],
+    samples: int,
+) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["experiment"] = {"tasks": list(tasks), "methods": list(methods), "seeds": list(seeds)}
+    for task, kind in tasks.items():
+        params["data"][task] = params["data"][kind] | {"task": kind}
+        params["budget"][task] = params["budget"][kind]
+    for method in methods:
+        params["methods"].setdefault(method, method_row(method))
+    params["report"] |= {"resamples": 1000, "samples_per_task": samples}
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

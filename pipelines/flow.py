@@ -11,14 +11,13 @@ import argparse
 import importlib
 import os
 import queue
-import re
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipelines import artifacts, graph, runner, server
+from pipelines import artifacts, graph, repro, runner, server
 from skd.errors import UserError
 
 os.environ.update(server.PRIVATE)  # read when prefect is imported
@@ -36,15 +35,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 REPORT_STAGE, REPORT = "report", Path("reports/report.md")
 RETRY_DELAYS = [1.0, 5.0, 10.0]  # seconds; the last one repeats
 NIGHTLY = "0 3 * * *"  # UTC; the schedule starts paused
-# What `dvc repro --single-item` prints when it does not run the command.
-NOT_RUN = ("didn't change, skipping", "is cached - skipping run")
-# The end of DVC's message when the stage refused its input: trying again cannot help.
-REFUSED = re.compile(r", exited with 2$", re.MULTILINE)
 
 
 # ------------------------------------------------------------------------- one stage
 def may_retry(_task: Any, _run: Any, state: State[Any]) -> bool:
-    return REFUSED.search(state.message or "") is None
+    return not repro.refused(state.message or "")
 
 
 @task(cache_policy=NO_CACHE, retry_condition_fn=may_retry)
@@ -62,16 +57,7 @@ def run_stage(
         return Cancelled(name="Skipped", message=f"upstream without output: {', '.join(failed)}")
     if stage.fresh:
         return Completed(name="Cached", message="fresh: nothing to do")
-    logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
-    ended = runner.run(
-        [*command, *(["--force"] if force else []), stage.name],
-        lifeline,
-        logger.info,
-        cwd=Path.cwd(),
-        env=env,
-        timeout_seconds=stage.timeout_seconds,
-    )
+    ended = repro.repro(stage, lifeline, get_run_logger().info, env, force)
     return outcome(stage, ended)
 
 
@@ -83,21 +69,9 @@ def outcome(stage: graph.Stage, ended: runner.Ended) -> State[Any]:
         return Failed(message=f"not done after {stage.timeout_seconds} s\n{output}")
     if ended.status:
         return Failed(message=f"DVC exited with status {ended.status}\n{output}")
-    if any(text in line for text in NOT_RUN for line in ended.tail):
+    if repro.not_run(ended):
         return Completed(name="Cached", message="its inputs came out as they were")
     return Completed()
-
-
-def child_environment(max_workers: int) -> dict[str, str]:
-    """For the stage commands: this Python first on PATH, and a share of the cores each."""
-    here = str(Path(sys.executable).parent)  # not resolved: a venv's python is a link
-    return os.environ | {
-        "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]),
-        "SKD_WORKERS": str(max(1, (os.cpu_count() or 1) // max_workers)),
-        "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
-        "TQDM_MININTERVAL": "20",  # each refresh of a bar is a line of the log
-        "DVC_NO_ANALYTICS": "1",
-    }
 
 
 # ------------------------------------------------------------------------- all of them
@@ -108,7 +82,7 @@ class Board:
         self.waiting = {stage.name: stage for stage in stages}
         self.max_workers = max_workers
         self.force = force
-        self.env = child_environment(max_workers)
+        self.env = repro.environment(max_workers)
         self.lifeline = runner.Lifeline()
         self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.futures: dict[str, PrefectFuture[Any]] = {}
@@ -172,13 +146,13 @@ class Board:
         ]
 
 
-@flow(name="skd", task_runner=ThreadPoolTaskRunner(), retries=0, validate_parameters=True)
+@flow(name="skd", task_runner=ThreadPoolTaskRunner[State[Any]]())
 def experiment(
     targets: list[str] | None = None,
     force: bool = False,
     max_workers: int | None = None,
 ) -> State[Any]:
-    """Bring the experiment up to date: every stale stage of `dvc.yaml`, in parallel where it can be.
+    """Bring the experiment up to date: every stale stage of `dvc.yaml`, side by side.
 
     Args:
         targets: Stages to bring up to date, with all they need: `report`, a whole matrix

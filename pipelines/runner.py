@@ -107,8 +107,7 @@ def run(
     """Run to the end, handing each non-empty line of output to `on_line` as it comes."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with start(command, lifeline, cwd=cwd, env=env, timeout_seconds=timeout_seconds) as process:
-        assert process.stdout is not None
-        for raw in process.stdout:
+        for raw in process.stdout or ():
             if line := raw.rstrip():
                 tail.append(line)
                 on_line(line)
@@ -150,7 +149,7 @@ def supervise(command: Sequence[str], timeout_seconds: float | None) -> int:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """End the children of `child` so that it can unwind; it is signalled itself when it has none."""
+    """End the children of `child` so that it can unwind; without children, end it itself."""
     for signum, patience in ESCALATION:
         for process in descendants(child.pid) or [child]:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):

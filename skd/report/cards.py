@@ -20,7 +20,7 @@ def cards(run: Run, provenance: Provenance) -> dict[str, str]:
 
 
 def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
-    training = task.training[method]
+    training, model = task.training[method], task.models[method]
     start = start_of(task, method)
     folder = f"models/students/{task.name}/{method}"
     first = run.seeds[0]
@@ -48,14 +48,14 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 
 ## Results
 
-{task.models[method].split.capitalize()} split, {task.models[method].n:,} examples, greedy decoding, percent, {_spread(run)}.
+{model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent, {_spread(run)}.
 
 {_results(task, method, start)}
 
 ## Limits
 
 - Trained and scored on one task; outputs to other prompts mean nothing.
-- The scores hold for this source of data and these {len(run.seeds)} seed(s); intervals say nothing about other data.
+- The scores hold for this source of data; the intervals say nothing about other data.
 - The student repeats its teacher's mistakes; nothing was filtered for safety or bias.
 
 ## Load
@@ -96,7 +96,7 @@ def _model(run: Run, role: str) -> str:
     facts = run.base.get("pair", {}).get(role)
     if not isinstance(facts, dict):
         return role
-    name = facts.get("id") or facts.get("path") or facts.get("kind") or role
+    name = facts.get("id") or facts.get("path") or facts.get("architecture") or role
     parameters = facts.get("parameters")
     size = f", {parameters:,} parameters" if isinstance(parameters, int) else ""
     return plain_text(f"{name}{size}")

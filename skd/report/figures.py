@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from skd.metrics.statistics import seed_interval
@@ -22,6 +23,7 @@ from skd.report.tables import TITLES
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
+PANELS = ("fixed responses", "student samples", "interleaved sampling", "instruct start")
 LINES_PER_PANEL = 6
 SMOOTHING = 0.05  # share of a run over which a training curve is averaged
 STYLE = {
@@ -60,7 +62,7 @@ def figures(run: Run, reference: str) -> dict[str, bytes]:
 
 def panel_groups(task: TaskRun) -> dict[str, list[str]]:
     """Title -> methods, at most `LINES_PER_PANEL` each, by where their responses come from."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {title: [] for title in PANELS}
     for method in task.training:
         kind = kind_of(task, method)
         if start_of(task, method) == "instruct":
@@ -71,7 +73,7 @@ def panel_groups(task: TaskRun) -> dict[str, list[str]]:
             title = "student samples"
         else:
             title = "fixed responses"
-        groups.setdefault(title, []).append(method)
+        groups[title].append(method)
     split = {}
     for title, methods in groups.items():
         for part, begin in enumerate(range(0, len(methods), LINES_PER_PANEL)):
@@ -141,6 +143,9 @@ def _curves(task: TaskRun, groups: dict[str, list[str]], styles: Styles) -> Figu
                 _draw(axes, task.training[method], column, smooth, method, styles[method])
             if logarithmic:
                 axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter(NullFormatter())
             if line == 0:
                 axes.set_title(title)
             if line == len(rows) - 1:

@@ -35,18 +35,15 @@ def headline(run: Run, reference: str, families: dict[str, list[Family]]) -> str
     if not judged:
         return f"**No verdict: `{reference}` has no baseline from the same start in this run.**"
     wins = [task.name for task in judged if _wins(task, families[task.name][0])]
-    others = [task.name for task in judged if task.name not in wins]
-    if not others:
+    short = [families[task.name][0] for task in judged if task.name not in wins]
+    if not short:
         where = "on every task" if len(wins) > 1 else f"on {wins[0]}"
         return f"**`{reference}` wins {where}: it is better than every baseline from its start.**"
-    if not wins:
-        where = "on any task" if len(others) > 1 else f"on {others[0]}"
-        return f"**`{reference}` does not win {where}: {_shortfall(reference, judged, families)}.**"
-    lost = [task for task in judged if task.name in others]
-    return (
-        f"**`{reference}` wins on {listed(wins)}, and does not win on {listed(others)}: there, "
-        f"{_shortfall(reference, lost, families)}.**"
-    )
+    missed = listed([_shortfall(family) for family in short])
+    if wins:
+        return f"**`{reference}` wins on {listed(wins)}. It does not win on {missed}.**"
+    opening = "does not win on any task: not on" if len(short) > 1 else "does not win on"
+    return f"**`{reference}` {opening} {missed}.**"
 
 
 def _wins(task: TaskRun, family: Family) -> bool:
@@ -54,20 +51,14 @@ def _wins(task: TaskRun, family: Family) -> bool:
     return family.among(rivals, BETTER) == rivals
 
 
-def _shortfall(reference: str, tasks: Sequence[TaskRun], families: dict[str, list[Family]]) -> str:
-    beaten, tied = [], []
-    for task in tasks:
-        family, rivals = families[task.name][0], baselines(task, reference)
-        beaten += family.among(rivals, WORSE)
-        tied += family.among(rivals, TIE)
-    parts = []
-    if beaten:
-        parts.append(f"it is worse than {codes(list(dict.fromkeys(beaten)))}")
-    if tied_only := [name for name in dict.fromkeys(tied) if name not in beaten]:
-        parts.append(
-            f"tied with {codes(tied_only)}" if parts else f"it is tied with {codes(tied_only)}"
-        )
-    return " and ".join(parts) + (" on at least one of them" if len(tasks) > 1 else "")
+def _shortfall(family: Family) -> str:
+    """`arithmetic (worse than a, tied with b)`: the baselines it is not better than."""
+    rivals = baselines(family.task, family.reference)
+    words = {WORSE: "worse than", TIE: "tied with"}
+    parts = [
+        f"{words[word]} {codes(found)}" for word in words if (found := family.among(rivals, word))
+    ]
+    return f"{family.task.name} ({'; '.join(parts)})"
 
 
 def task_words(family: Family) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from skd.tasks import TASKS
 SEEDS = (20, 21, 22)
 STARTS = {"teacher": 95.0, "student_init": 45.0, "student_init_instruct": 30.0}
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "4.57.6", "device": "cpu"}
+COLUMNS = (
+    "seed", "step", "loss", "kl", "acceptance_rate", "response_length", "tokens_per_second",
+    "learning_rate", "grad_norm", "staleness", "validation_loss", "validation_kl",
+    "validation_metric",
+)  # fmt: skip
 ROOT = Path(__file__).parents[2]
 Tree = Callable[..., Path]
 
@@ -142,17 +147,13 @@ class Writer:
         self._log(method, mean, acceptance if interleaved else None)
 
     def _log(self, method: str, mean: float, acceptance: float | None) -> None:
-        columns = (
-            "seed,step,loss,kl,acceptance_rate,response_length,tokens_per_second,learning_rate,"
-            "grad_norm,staleness,validation_loss,validation_kl,validation_metric"
-        ).split(",")
         path = self.root / "logs" / "distill" / self.task / f"{method}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+            writer = csv.DictWriter(file, COLUMNS, restval="")
             writer.writeheader()
             for seed in self.seeds:
-                for step in range(1, 241):
+                for step in range(4, 241, 4):
                     done = 1 - np.exp(-step / 60)
                     row = {"seed": seed, "step": step}
                     row["loss"] = (1.6 - 1.3 * done) * np.exp(self.rng.normal(0, 0.15))
@@ -168,11 +169,11 @@ class Writer:
 def make_tree(tmp_path: Path) -> Tree:
     """A function that writes a tree and returns its root.
 
-    `methods`: name -> planted mean; `tasks`: name -> kind.
+    `methods`: name -> planted mean, or task -> mean; `tasks`: name -> kind.
     """
 
     def make(
-        methods: Mapping[str, float],
+        methods: Mapping[str, float | Mapping[str, float]],
         tasks: Mapping[str, str] | None = None,
         seeds: Sequence[int] = SEEDS,
         n: int = 60,
@@ -184,12 +185,13 @@ def make_tree(tmp_path: Path) -> Tree:
             writer = Writer(tmp_path, task, kind, seeds, n)
             writer.data()
             writer.evaluation("starts", STARTS)
-            for method, mean in methods.items():
+            for method, planted in methods.items():
+                mean = planted[task] if isinstance(planted, Mapping) else planted
                 writer.evaluation(method, {method: mean})
                 writer.distillation(method, mean, acceptance)
         pair = {
-            "teacher": {"kind": "procedural", "parameters": 410_000, "layers": 3},
-            "student": {"kind": "procedural", "parameters": 150_000, "layers": 2},
+            "teacher": {"architecture": "LlamaForCausalLM", "parameters": 410_000, "layers": 3},
+            "student": {"architecture": "LlamaForCausalLM", "parameters": 150_000, "layers": 2},
             "vocabulary": 800,
         }
         write_json(
@@ -204,7 +206,7 @@ def make_tree(tmp_path: Path) -> Tree:
 
 def _parameters(
     root: Path,
-    methods: Mapping[str, float],
+    methods: Iterable[str],
     tasks: Mapping[str, str],
     seeds: Sequence[int],
     samples: int,

@@ -47,7 +47,7 @@ class ReferenceTable:
         if known:
             columns, orders, counts = (np.array(part) for part in zip(*known, strict=True))
             common = np.minimum(self.counts[:, columns], counts)  # [refs, known n-grams]
-            matches = (common @ np.eye(ORDERS, dtype=np.int64)[orders]).astype(np.int64)
+            matches = (common @ np.eye(ORDERS)[orders]).astype(np.int64)  # exact below 2**53
         # an order that a reference is too short for does not count hits, nor misses
         output_totals = np.where(self.totals > 0, _totals(output), 0)
         scores = f_score(output_totals, self.totals, matches)
@@ -76,8 +76,9 @@ def _squeeze(text: str) -> str:
 def _ngrams(text: str) -> Counter[str]:
     """All orders in one counter: the length of an n-gram tells its order."""
     text = _squeeze(text)
+    ends = range(1, len(text) + 1)
     return Counter(
-        text[i : i + order] for order in range(1, ORDERS + 1) for i in range(len(text) - order + 1)
+        [text[end - order : end] for order in range(1, ORDERS + 1) for end in ends[order - 1 :]]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from skd.report import provenance as facts
 from skd.report import tables, words
 from skd.report.compare import Family
+from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
 from skd.report.read import Run
 from skd.report.samples import samples
@@ -29,6 +30,7 @@ def report(
     """The whole report. `figures` are file names in `figures/`."""
     parts = [
         "# Report: speculative knowledge distillation beside its baselines",
+        _opening(run, provenance),
         _conclusion(run, families, reference),
         _main(run, families, reference),
         _figure("comparison.png", "Primary metric per method with 95 % intervals", figures),
@@ -42,6 +44,17 @@ def report(
         _provenance(run, provenance),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _opening(run: Run, provenance: Provenance) -> str:
+    methods, tasks, seeds = (
+        f"{len(items)} {noun}" + ("s" if len(items) > 1 else "")
+        for items, noun in ((run.methods, "method"), (run.tasks, "task"), (run.seeds, "seed"))
+    )
+    return (
+        f"{methods}, {tasks}, {seeds}: each method distils the same teacher into the same "
+        f"student. Written by `{provenance.command}` from the files of the run."
+    )
 
 
 def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> str:
@@ -86,7 +99,7 @@ def _main(run: Run, families: dict[str, list[Family]], reference: str) -> str:
     return (
         f"## Results\n\nTest split, greedy decoding, percent, {spread}.{marks} *valid %* is the "
         "share of outputs in the set of all valid answers, where the source knows it.\n\n"
-        f"{tables.main_table(run, families)}"
+        f"{tables.main_table(run, families, reference)}"
     )
 
 
@@ -150,8 +163,8 @@ def _costs(run: Run) -> str:
 def _paper(run: Run) -> str:
     return (
         "## Beside the paper\n\nFigures in italics are **reported, on other models** and other "
-        "data (arXiv 2410.11325, Table 1, one seed): they show the paper's order of methods and "
-        f"cannot be compared with ours in size.\n\n{facts.paper_table(run)}"
+        f"data (arXiv 2410.11325, Table 1, one seed; {' / '.join(PAIRS)}): they show the paper's "
+        f"order of methods and cannot be compared with ours in size.\n\n{facts.paper_table(run)}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from skd.report.compare import kind_of, start_of
-from skd.report.paper import METRICS, PAIRS, REPORTED
+from skd.report.paper import METRICS, REPORTED
 from skd.report.read import Json, Run, TaskRun
 from skd.report.tables import NONE, TITLES, duration, plain_text, table, values_text
 
@@ -131,15 +131,15 @@ def paper_table(run: Run) -> str:
     """This run beside the figures that the paper reports on other models and data."""
     header = ["method"]
     for task in run.tasks:
-        header += [f"{task.name}: ours<br>{TITLES[task.primary]}"]
-        header += [f"reported<br>{METRICS[task.kind]}, {pair}" for pair in PAIRS]
+        header.append(f"{task.name}, ours<br>{TITLES[task.primary]}")
+        header.append(f"{task.name}, reported<br>{METRICS[task.kind]}")
     rows = []
     for kind, reported in REPORTED.items():
         cells = []
         for task in run.tasks:
             method = _row_of(task, kind)
             ours = values_text(task.models[method].values(task.primary)) if method else NONE
-            cells += [ours, *(f"*{figure:.1f}*" for figure in reported[task.kind])]
+            cells += [ours, f"*{' / '.join(map(str, reported[task.kind]))}*"]
         rows.append([f"`{kind}`", *cells])
     return table(header, rows)
 

@@ -80,14 +80,14 @@ def row_name(name: str) -> str:
     return NAMES.get(name, f"`{name}`")
 
 
-def main_table(run: Run, families: dict[str, list[Family]]) -> str:
+def main_table(run: Run, families: dict[str, list[Family]], reference: str) -> str:
     """Models × tasks: the primary metric with its interval, and the share of valid outputs."""
     header = ["model"]
     for task in run.tasks:
         header += [f"{task.name}<br>{TITLES[task.primary]}", "valid %"]
     rows = []
     for name in (*STARTS, *run.methods):
-        cells = [row_name(name)]
+        cells = [f"**{row_name(name)}**" if name == reference else row_name(name)]
         for task in run.tasks:
             model = task.models[name]
             verdicts = families[task.name][0].verdicts if families[task.name] else ()

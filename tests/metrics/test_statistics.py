@@ -86,16 +86,23 @@ def test_one_seed_has_no_interval():
     assert seed_interval([4.0]).half_width is None
 
 
-def test_bootstrap_interval_covers_the_true_difference():
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 3.0), (8, 1.0)])
+def test_bootstrap_interval_covers_the_true_difference_even_with_few_seeds(seeds, spread):
+    """A plain percentile bootstrap of three runs covers in about 86 % of these cases."""
     rng = np.random.default_rng(6)
+
+    def system(ability: np.ndarray) -> np.ndarray:
+        runs = rng.normal(0, spread, size=(seeds, 1))
+        return ability + runs + rng.normal(0, 5, size=(seeds, 80))
+
     hits = 0
-    for repeat in range(150):
+    for repeat in range(200):
         ability = rng.normal(50, 10, size=80)
-        first = ability + 1.5 + rng.normal(0, 5, size=(8, 80))
-        second = ability + rng.normal(0, 5, size=(8, 80))
-        low, high = bootstrap_interval(first, second, resamples=300, seed=repeat)
+        low, high = bootstrap_interval(
+            system(ability) + 1.5, system(ability), resamples=300, seed=repeat
+        )
         hits += low <= 1.5 <= high
-    assert hits / 150 > 0.88
+    assert hits / 200 > 0.9
 
 
 def test_bootstrap_over_seeds_is_wider_than_over_examples_alone():

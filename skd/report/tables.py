@@ -132,10 +132,10 @@ COSTS = (  # column, key in metrics/distill, digits
     ("seconds", "seconds", 1),
     ("steps", "steps", 0),
     ("best step", "best_step", 0),
-    ("tokens trained on", "response_tokens", 0),
-    ("tokens sampled by the student", "student_sampled_tokens", 0),
+    ("trained tokens", "response_tokens", 0),
+    ("sampled tokens", "student_sampled_tokens", 0),
     ("teacher passes", "teacher_passes", 0),
-    ("tokens through the teacher", "teacher_tokens", 0),
+    ("teacher tokens", "teacher_tokens", 0),
     ("accepted %", "acceptance_rate", 1),
 )
 

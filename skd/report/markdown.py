@@ -152,9 +152,9 @@ def _curves(run: Run, figures: list[str]) -> str:
 
 def _costs(run: Run) -> str:
     parts = [
-        "## Cost\n\nOne student, mean over seeds. *Trained tokens* entered the loss, *sampled tokens* "
-        "came from the student, *teacher tokens* passed through the teacher. Wall seconds depend on what else ran; tokens "
-        "and passes do not."
+        "## Cost\n\nOne student, mean over seeds. *Trained tokens* entered the loss, *sampled "
+        "tokens* came from the student, *teacher tokens* passed through the teacher. Wall seconds "
+        "depend on what else ran; tokens and passes do not."
     ]
     parts += [tables.details(task.name, tables.cost_table(task)) for task in run.tasks]
     budgets = "\n".join(f"- {words.budget_words(task)}" for task in run.tasks)

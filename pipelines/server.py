@@ -8,6 +8,7 @@ This module starts processes; it knows neither the flow nor prefect's Python API
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from pipelines import runner
 from skd.errors import UserError
@@ -102,8 +104,13 @@ def _healthy(port: int) -> bool:
 def call(words: list[str], url: str) -> int:
     """Run `python -m WORDS` against the server at `url`; return its exit status."""
     env = os.environ | PRIVATE | {"PREFECT_API_URL": f"{url}/api"}
-    child = subprocess.Popen([sys.executable, "-m", *words], env=env)
-    # The terminal sends Ctrl-C to the child too: here it only has to be survived.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    child = subprocess.Popen([sys.executable, "-m", *words], env=env, start_new_session=True)
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        # To the group: a deployment's runner alone would first wait for the runs it started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, forward)
     return child.wait()

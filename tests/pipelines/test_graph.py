@@ -1,0 +1,211 @@
+"""The plan agrees with DVC; the private DVC calls behave as `pipelines.graph` needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph
+
+from pipelines import graph
+from skd.errors import UserError
+from tests.pipelines.conftest import Stages, chain, ran
+
+# DVC's own use of pygtrie.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
+
+Project = Callable[[Stages], Path]
+
+
+def dvc(*words: str, root: Path) -> str:
+    env = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def freshness(root: Path, **options: Any) -> dict[str, bool]:
+    return {stage.name: stage.fresh for stage in graph.plan(root, **options)}
+
+
+def test_contract_of_the_dvc_calls(project: Project) -> None:
+    root = project(chain())
+    with Repo(str(root), _wait_for_lock=True) as repo:
+        active = get_active_graph(repo.index.graph)
+        stages = {stage.addressing: stage for stage in active}
+        assert set(stages) == {"seed", "paint@red", "paint@blue", "join"}
+        # An edge leads from a stage to what it needs.
+        assert list(active.successors(stages["paint@red"])) == [stages["seed"]]
+        assert stages["seed"].meta == chain()["seed"]["meta"]
+        assert stages["join"].meta is None
+        assert set(repo.status()) == set(stages)
+        collected = {stage.addressing for stage in repo.stage.collect("paint")}
+        assert collected == {"paint@red", "paint@blue"}
+    dvc("repro", "-q", root=root)
+    with Repo(str(root)) as repo:
+        assert repo.status() == {}
+
+
+def test_contract_of_dvc_output_when_nothing_runs(project: Project) -> None:
+    root = project(chain())
+    dvc("repro", "-q", root=root)
+    assert "didn't change, skipping" in dvc("repro", "--single-item", "seed", root=root)
+    (root / "dvc.lock").unlink()
+    assert "is cached - skipping run" in dvc("repro", "--single-item", "seed", root=root)
+
+
+def test_upstream_comes_first_and_the_rest_stands_as_in_dvc_yaml(project: Project) -> None:
+    stages = graph.plan(project(chain()))
+    assert [stage.name for stage in stages] == ["seed", "paint@red", "paint@blue", "join"]
+    assert [stage.upstream for stage in stages] == [
+        (),
+        ("seed",),
+        ("seed",),
+        ("paint@blue", "paint@red"),
+    ]
+
+
+def test_meta_sets_time_limit_retries_and_tags(project: Project) -> None:
+    seed, *rest = graph.plan(project(chain()))
+    assert (seed.timeout_seconds, seed.retries, seed.tags) == (60, 2, ("cheap",))
+    assert {(s.timeout_seconds, s.retries, s.tags) for s in rest} == {(None, 0, ())}
+
+
+def test_staleness_spreads_downstream_and_only_there(project: Project) -> None:
+    root = project(chain())
+    assert set(freshness(root).values()) == {False}
+    dvc("repro", "-q", root=root)
+    assert set(freshness(root).values()) == {True}
+    (root / "red.txt").write_text("another\n")
+    expected = {"seed": True, "paint@red": False, "paint@blue": True, "join": False}
+    assert freshness(root) == expected
+    dvc("checkout", "-q", "--force", root=root)
+    (root / "params.yaml").write_text("colours: [red, blue]\ntext: changed\n")
+    assert set(freshness(root).values()) == {False}
+
+
+def test_planning_runs_nothing(project: Project) -> None:
+    root = project(chain())
+    graph.plan(root)
+    assert ran(root) == []
+
+
+def test_force_leaves_nothing_fresh(project: Project) -> None:
+    root = project(chain())
+    dvc("repro", "-q", root=root)
+    assert set(freshness(root, force=True).values()) == {False}
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("seed", ["seed"]),
+        ("paint@blue", ["seed", "paint@blue"]),
+        ("paint", ["seed", "paint@red", "paint@blue"]),
+        ("join", ["seed", "paint@red", "paint@blue", "join"]),
+    ],
+)
+def test_a_target_brings_what_it_needs(project: Project, target: str, names: list[str]) -> None:
+    assert [stage.name for stage in graph.plan(project(chain()), [target])] == names
+
+
+def test_a_frozen_stage_does_not_bring_its_upstream(project: Project) -> None:
+    stages = chain()
+    stages["join"]["frozen"] = True
+    assert [stage.name for stage in graph.plan(project(stages), ["join"])] == ["join"]
+
+
+def test_outside_of_a_project_the_remedy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run from the project's root"):
+        graph.plan(tmp_path)
+
+
+def test_an_unknown_target_is_named(project: Project) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        graph.plan(project(chain()), ["nowhere"])
+
+
+def test_a_missing_parameter_is_named(project: Project) -> None:
+    root = project(chain())
+    (root / "params.yaml").write_text("colours: [red, blue]\n")
+    with pytest.raises(UserError, match="text"):
+        graph.plan(root)
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "dvc.yaml"])
+def test_broken_yaml_is_named(project: Project, file: str) -> None:
+    root = project(chain())
+    (root / file).write_text("a: [1\n")
+    with pytest.raises(UserError, match=file):
+        graph.plan(root)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"timeout_seconds": "long"},
+        {"timeout_seconds": 0},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"retries": True},
+        {"tags": "one"},
+    ],
+)
+def test_wrong_meta_names_stage_and_key(project: Project, meta: dict[str, Any]) -> None:
+    stages = chain()
+    stages["join"]["meta"] = meta
+    with pytest.raises(UserError, match=rf"'join'.*meta\.{next(iter(meta))}"):
+        graph.plan(project(stages))
+
+
+# -------------------------------------------------------------------------- unlocking
+def lock_file(root: Path, text: str) -> Path:
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(text)
+    return lock
+
+
+def test_an_unreadable_lock_is_removed_and_named(project: Project) -> None:
+    root = project(chain())
+    lock = lock_file(root, "")
+    assert graph.unlock(root) == lock
+    assert not lock.exists()
+    dvc("repro", "-q", "seed", root=root)
+
+
+def test_a_readable_lock_stays(project: Project) -> None:
+    root = project(chain())
+    lock = lock_file(root, '{"write": {}}')
+    assert graph.unlock(root) is None
+    assert lock.exists()
+
+
+def test_no_lock_is_no_error(project: Project) -> None:
+    assert graph.unlock(project(chain())) is None
+
+
+def test_an_unreadable_lock_stays_while_dvc_works_in_the_project(project: Project) -> None:
+    stages = chain()
+    stages["seed"]["cmd"] = "sleep 30 && echo x > seed.txt"
+    root = project(stages)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "-q", "seed"], start_new_session=True
+    )
+    try:
+        lock = lock_file(root, "")
+        assert graph.unlock(root) is None
+        assert lock.exists()
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
+    assert graph.unlock(root) == lock

@@ -1,0 +1,128 @@
+"""The supervisor: output streams, time limits and cancelling leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines import runner
+from tests.pipelines.conftest import processes_in, wait_for
+
+PYTHON = [sys.executable, "-c"]
+
+
+@pytest.fixture
+def lifeline() -> Iterator[runner.Lifeline]:
+    line = runner.Lifeline()
+    yield line
+    line.close()
+
+
+def ignore(_line: str) -> None:
+    return None
+
+
+def test_output_of_both_streams_arrives_line_by_line_while_the_command_runs(
+    tmp_path: Path, lifeline: runner.Lifeline
+) -> None:
+    arrived: list[tuple[str, float]] = []
+    script = "echo one; echo two >&2; sleep 0.6; echo three"
+    ended = runner.run(
+        ["sh", "-c", script],
+        lifeline,
+        lambda line: arrived.append((line, time.monotonic())),
+        cwd=tmp_path,
+    )
+    assert ended == runner.Ended(0, ("one", "two", "three"))
+    assert arrived[2][1] - arrived[0][1] > 0.4
+
+
+def test_the_status_of_the_command_is_kept_and_the_tail_is_bounded(
+    tmp_path: Path, lifeline: runner.Lifeline
+) -> None:
+    ended = runner.run(["sh", "-c", "seq 100; exit 3"], lifeline, ignore, cwd=tmp_path)
+    assert ended.status == 3
+    assert ended.tail == tuple(str(n) for n in range(101 - runner.TAIL_LINES, 101))
+
+
+def test_a_time_limit_ends_the_command_and_its_grandchildren(
+    tmp_path: Path, lifeline: runner.Lifeline
+) -> None:
+    started = time.monotonic()
+    ended = runner.run(
+        ["sh", "-c", "sleep 60 & sh -c 'sleep 61; true'; true"],
+        lifeline,
+        ignore,
+        cwd=tmp_path,
+        timeout_seconds=0.5,
+    )
+    assert ended.status == runner.TIMED_OUT
+    assert "0.5 s" in ended.tail[-1]
+    assert time.monotonic() - started < 10
+    assert processes_in(tmp_path) == []
+
+
+def test_cutting_the_lifeline_ends_every_command_on_it(
+    tmp_path: Path, lifeline: runner.Lifeline
+) -> None:
+    ends: list[runner.Ended] = []
+
+    def one() -> None:
+        ends.append(runner.run(["sleep", "60"], lifeline, ignore, cwd=tmp_path))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: processes_in(tmp_path).count("sleep 60") == 2)
+    lifeline.end()
+    for thread in threads:
+        thread.join(10)
+    assert [ended.status for ended in ends] == [runner.CANCELLED] * 2
+    assert processes_in(tmp_path) == []
+
+
+def test_a_command_that_ignores_interrupts_is_ended_all_the_same(
+    tmp_path: Path, lifeline: runner.Lifeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ESCALATION", ((signal.SIGINT, 0.2), (signal.SIGKILL, 5.0)))
+    stubborn = "import signal, time; signal.signal(2, signal.SIG_IGN); print(1); time.sleep(60)"
+    child = subprocess.Popen(
+        ["sh", "-c", f'{sys.executable} -uc "{stubborn}"; echo unwound'],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "1\n"
+    runner.end(child)
+    assert child.stdout.read() == "unwound\n"  # only the child's child was killed
+    child.stdout.close()
+    assert processes_in(tmp_path) == []
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it(
+    tmp_path: Path, lifeline: runner.Lifeline
+) -> None:
+    ended = runner.run(["sh", "-c", "sleep 60 & echo done"], lifeline, ignore, cwd=tmp_path)
+    assert ended == runner.Ended(0, ("done",))
+    assert processes_in(tmp_path) == []
+
+
+def test_the_command_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+    caller = (
+        "from pathlib import Path; from pipelines import runner;"
+        f"runner.run(['sleep', '60'], runner.Lifeline(), print, cwd=Path({str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen([*PYTHON, caller])
+    wait_for(lambda: "sleep 60" in processes_in(tmp_path))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: processes_in(tmp_path) == [])

@@ -127,6 +127,7 @@ class Board:
             self.lifeline,
             self.env,
             self.force,
+            return_state=False,
             # The upstreams have ended, well or not: this draws the edges of the run's graph.
             wait_for=[allow_failure(self.futures[name]) for name in stage.upstream],
         )

@@ -69,6 +69,13 @@ def chain() -> Stages:
     }
 
 
+def dvc(*words: str, root: Path) -> str:
+    env = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def ran(root: Path) -> list[str]:
     """Which commands ran since the last call, in order."""
     log = root / "ran"

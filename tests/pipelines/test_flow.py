@@ -2,31 +2,300 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
-from prefect.flow_runs import FlowRun
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Failed
 
-from pipelines import artifacts, flow, graph, repro, runner
-from tests.pipelines.conftest import Stages, chain, processes_in, ran, wait_for
+from pipelines import artifacts, flow, graph, repro, runner, server
+from skd.errors import UserError
+from tests.pipelines.conftest import Stages, chain, dvc, processes_in, ran, wait_for
 
-pytestmark = [
-    pytest.mark.usefixtures("prefect_server"),
-    pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning"),  # DVC
-]
-
+# DVC's own use of pygtrie.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
+ROOT = Path(__file__).parents[2]
 Project = Callable[[Stages], Path]
 
 
 def experiment(**parameters: Any) -> State[Any]:
     return flow.experiment(**parameters, return_state=True)
+
+
+def published(state: State[Any]) -> dict[str, Any]:
+    """The artifacts of a flow run by key."""
+    run = state.state_details.flow_run_id
+    assert run is not None
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        return {str(a.key): a.data for a in client.read_artifacts(artifact_filter=wanted)}
+
+
+def states(state: State[Any]) -> dict[str, str]:
+    """Stage → state, as the stage table shows it."""
+    return {row["stage"]: row["state"] for row in json.loads(published(state)["stages"])}
+
+
+# -------------------------------------------------------------------------- whole runs
+@pytest.mark.usefixtures("prefect_server")
+def test_stale_stages_run_once_and_then_show_as_cached(project: Project) -> None:
+    root = project(chain())
+    first = experiment()
+    assert first.is_completed()
+    assert set(states(first).values()) == {"Completed"}
+    assert sorted(ran(root)) == ["blue", "join", "red", "seed"]
+    second = experiment()
+    assert second.message == "4 cached"
+    assert ran(root) == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_stage_whose_inputs_come_out_as_they_were_shows_as_cached(project: Project) -> None:
+    stages = chain()
+    stages["seed"]["cmd"] = "echo seed >> ran && echo ${text} | wc -l > seed.txt"
+    root = project(stages)
+    dvc("repro", "-q", root=root)
+    ran(root)
+    (root / "params.yaml").write_text("colours: [red, blue]\ntext: other\n")
+    state = experiment()
+    assert states(state).pop("seed") == "Completed"
+    assert ran(root) == ["seed"]
+    assert state.message == "3 cached, 1 completed"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_targets_and_force_reach_dvc(project: Project) -> None:
+    root = project(chain())
+    dvc("repro", "-q", "seed", root=root)
+    ran(root)
+    state = experiment(targets=["paint@red"], force=True)
+    assert states(state) == {"seed": "Completed", "paint@red": "Completed"}
+    assert ran(root) == ["seed", "red"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_failure_skips_what_needs_it_and_nothing_else(project: Project) -> None:
+    stages = chain()
+    stages["paint"]["cmd"] = "test ${item.colour} = blue && cp seed.txt blue.txt"
+    root = project(stages)
+    state = experiment()
+    assert state.is_failed()
+    assert "paint@red" in (state.message or "")
+    assert states(state) == {
+        "seed": "Completed",
+        "paint@red": "Failed",
+        "paint@blue": "Completed",
+        "join": "Skipped",
+    }
+    assert (root / "blue.txt").exists()
+    assert {s.name for s in graph.plan(root) if s.fresh} == {"seed", "paint@blue"}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_independent_stages_overlap_and_share_the_cores(project: Project) -> None:
+    # Each waits until the other has started: alone, it fails.
+    meet = "touch {0}.here; for i in $(seq 100); do test -e {1}.here && break; sleep 0.1; done; "
+    meet += "test -e {1}.here && echo $SKD_WORKERS > {0}.txt"
+    root = project(
+        {
+            name: {"cmd": meet.format(name, other), "outs": [f"{name}.txt"]}
+            for name, other in (("a", "b"), ("b", "a"))
+        }
+    )
+    assert experiment(max_workers=2).is_completed()
+    share = str(max(1, (os.cpu_count() or 1) // 2))
+    assert (root / "a.txt").read_text().strip() == share
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_one_worker_runs_one_stage_at_a_time(project: Project) -> None:
+    alone = "mkdir busy && sleep 0.3 && rmdir busy && touch {0}"
+    project({name: {"cmd": alone.format(name), "outs": [name]} for name in ("a", "b")})
+    assert experiment(max_workers=1).is_completed()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_retries_come_from_meta_and_refused_input_is_not_retried(project: Project) -> None:
+    once = "echo {0} >> ran; test -e {0}.tried || {{ touch {0}.tried; exit {1}; }}; touch {0}"
+    root = project(
+        {
+            name: {"cmd": once.format(name, status), "outs": [name], "meta": {"retries": 1}}
+            for name, status in (("flaky", 1), ("refused", 2))
+        }
+    )
+    state = experiment()
+    assert states(state) == {"flaky": "Completed", "refused": "Failed"}
+    assert sorted(ran(root)) == ["flaky", "flaky", "refused"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_time_limit_from_meta_fails_the_stage_and_leaves_dvc_usable(project: Project) -> None:
+    slow = {"cmd": "sleep 61; touch slow", "outs": ["slow"], "meta": {"timeout_seconds": 2}}
+    root = project({"slow": slow})
+    state = experiment()
+    assert states(state) == {"slow": "Failed"}
+    assert processes_in(root) == []
+    assert not graph.plan(root)[0].fresh
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_report_becomes_an_artifact_unless_it_failed(project: Project) -> None:
+    command = "mkdir -p reports && test -e ready && echo '# Findings' > reports/report.md"
+    root = project({"report": {"cmd": command, "outs": ["reports/report.md"]}})
+    assert set(published(experiment())) == {"stages"}
+    (root / "ready").touch()
+    assert published(experiment())["report"] == "# Findings\n"
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [({"targets": ["nowhere"]}, "nowhere"), ({"max_workers": 0}, "at least 1")],
+)
+def test_wrong_parameters_fail_the_run_with_their_name(
+    project: Project, parameters: dict[str, Any], message: str
+) -> None:
+    project(chain())
+    state = experiment(**parameters)
+    assert state.is_failed()
+    assert message in (state.message or "")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_an_unreadable_lock_does_not_stop_the_flow(project: Project) -> None:
+    root = project(chain())
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    assert experiment(targets=["seed"]).is_completed()
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_cancelled_flow_leaves_no_process_and_a_usable_dvc(
+    project: Project, signum: signal.Signals
+) -> None:
+    stages = chain()
+    stages["paint"]["cmd"] = "touch started.${item.colour}; sleep 62; touch ${item.colour}.txt"
+    root = project(stages)
+    env = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipelines.flow", "run", "--max-workers", "2"]
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    wait_for(lambda: len(list(root.glob("started.*"))) == 2)
+    process.send_signal(signum)
+    assert process.wait(20) != 0
+    assert processes_in(root) == []
+    assert {s.name for s in graph.plan(root) if s.fresh} == {"seed"}
+
+
+# ------------------------------------------------------------------------ pure pieces
+STAGE = graph.Stage("slow", fresh=False, upstream=(), timeout_seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("ended", "name"),
+    [
+        (runner.Ended(0, ("Running stage 'slow':",)), "Completed"),
+        (runner.Ended(0, ("Stage 'slow' didn't change, skipping",)), "Cached"),
+        (runner.Ended(255, ("boom",)), "Failed"),
+        (runner.Ended(runner.TIMED_OUT, ("boom",)), "Failed"),
+        (runner.Ended(runner.CANCELLED, ()), "Cancelled"),
+    ],
+)
+def test_outcome_of_a_stage(ended: runner.Ended, name: str) -> None:
+    state = flow.outcome(STAGE, ended)
+    assert state.name == name
+    if state.is_failed():
+        assert "boom" in (state.message or "")
+
+
+def test_a_fresh_stage_starts_no_process_and_a_skipped_one_names_the_reason() -> None:
+    line = runner.Lifeline()
+    fresh = graph.Stage("fresh", fresh=True, upstream=())
+    assert flow.run_stage.fn(fresh, [], line, {}, False).name == "Cached"
+    skipped = flow.run_stage.fn(STAGE, ["paint@red"], line, {}, False)
+    assert (skipped.name, skipped.is_completed()) == ("Skipped", False)
+    assert "paint@red" in skipped.message
+    line.close()
+    assert flow.run_stage.fn(STAGE, [], line, {}, False).name == "Cancelled"
+
+
+def test_only_status_2_is_a_refusal() -> None:
+    said = "ERROR: failed to reproduce 'a': failed to run: false, exited with {}"
+    assert repro.refused(said.format(2))
+    assert not any(repro.refused(said.format(status)) for status in (1, 20, 255, -2))
+    assert not flow.may_retry(None, None, Failed(message=said.format(2)))
+
+
+def test_the_stage_commands_use_this_python() -> None:
+    env = repro.environment(max_workers=10_000)
+    assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert env["SKD_WORKERS"] == "1"
+
+
+def test_the_report_is_self_contained(tmp_path: Path) -> None:
+    (tmp_path / "small.png").write_bytes(b"png")
+    (tmp_path / "large.png").write_bytes(b"x" * (artifacts.FIGURE_LIMIT + 1))
+    report = tmp_path / "report.md"
+    report.write_text(
+        "![a](small.png) ![b](large.png) ![c](gone.png) [d](cards/d.md) [e](https://e.org) [f](#f)"
+    )
+    inlined = f"data:image/png;base64,{base64.b64encode(b'png').decode()}"
+    assert artifacts.self_contained(report) == (
+        f"![a]({inlined}) *Figure `large.png`: b* *Figure `gone.png`: c* "
+        "d (`cards/d.md`) [e](https://e.org) [f](#f)"
+    )
+
+
+def test_all_figures_together_stay_under_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "REPORT_LIMIT", 100)
+    (tmp_path / "a.png").write_bytes(b"x" * 40)
+    report = tmp_path / "report.md"
+    report.write_text("![1](a.png)![2](a.png)")
+    assert artifacts.self_contained(report).count("data:") == 1
+
+
+def test_a_wrong_target_ends_the_command_before_a_server_starts(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project(chain())
+    assert flow.main(["run", "--target", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (root / server.LOG).exists()
+
+
+def test_a_taken_port_is_refused_with_the_remedy(project: Project) -> None:
+    project(chain())
+    with socket.socket() as taken:
+        taken.bind((server.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match="--port"), server.running(port):
+            pass
+
+
+def test_the_deployment_file_names_the_flow_and_starts_paused() -> None:
+    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    file, name = deployment["entrypoint"].split(":")
+    assert (ROOT / file).is_file()
+    assert hasattr(flow, name)
+    assert set(deployment["parameters"]) == set(flow.experiment.parameters.properties)
+    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    assert deployment["schedules"][0]["cron"] == flow.NIGHTLY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,19 +15,12 @@ from dvc.repo.reproduce import get_active_graph
 
 from pipelines import graph
 from skd.errors import UserError
-from tests.pipelines.conftest import Stages, chain, ran
+from tests.pipelines.conftest import Stages, chain, dvc, ran
 
 # DVC's own use of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
 
 Project = Callable[[Stages], Path]
-
-
-def dvc(*words: str, root: Path) -> str:
-    env = os.environ | {"DVC_NO_ANALYTICS": "1"}
-    command = [sys.executable, "-m", "dvc", *words]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
-    return done.stdout
 
 
 def freshness(root: Path, **options: Any) -> dict[str, bool]:

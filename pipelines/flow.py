@@ -30,7 +30,6 @@ from prefect.futures import PrefectFuture
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 REPORT_STAGE, REPORT = "report", Path("reports/report.md")
 RETRY_DELAYS = [1.0, 5.0, 10.0]  # seconds; the last one repeats
@@ -147,7 +146,7 @@ class Board:
         ]
 
 
-@flow(name="skd", task_runner=ThreadPoolTaskRunner[State[Any]]())
+@flow(name="skd")  # its tasks run in threads, Prefect's default: the work is in child processes
 def experiment(
     targets: list[str] | None = None,
     force: bool = False,

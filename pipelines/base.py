@@ -31,6 +31,7 @@ from skd.config import (
     ProceduralModel,
     load,
 )
+from skd.encode import Row
 from skd.errors import UserError
 
 OUT = Path("models/base")
@@ -135,7 +136,7 @@ def _pretrain_pair(folder: Path, params: Params) -> None:
         params.models.vocabulary,
     )
     device = pick_device(params.runtime)
-    rows = [row for corpus in zip(*corpora.values(), strict=False) for row in corpus]
+    rows: list[Row] = [row for corpus in zip(*corpora.values(), strict=False) for row in corpus]
     jobs = [_pretraining(folder, role, params, tokenizer, rows, device) for role in ROLES]
     run_jobs(jobs, count(params.runtime, device))
 
@@ -155,7 +156,7 @@ def _pretraining(
     role: str,
     params: Params,
     tokenizer: Any,
-    rows: list[dict[str, Any]],
+    rows: list[Row],
     device: Any,
 ) -> Callable[[int], None]:
     settings = getattr(params.models, role)
@@ -180,7 +181,7 @@ def _pretraining(
             teacher=None,
             seed=settings.seed,
         )
-        validation = [{**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]]
+        validation: list[Row] = [{**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]]
         task = Task("base", "summarization", "{source}", budget, [], validation)
         facts = train_run(params, spec, task, rows[_HELD_OUT:], device, position)
         shutil.rmtree(target)

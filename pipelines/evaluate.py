@@ -104,9 +104,7 @@ def _evaluate_one(
         comet=params.evaluate.comet,
         comet_encoder=params.evaluate.comet_encoder,
     )
-    made = records(
-        subject.model, subject.seed, encoded, generated, outputs, scored.per_example
-    )
+    made = records(subject.model, subject.seed, encoded, generated, outputs, scored.per_example)
     return made, scored
 
 

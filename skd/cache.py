@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 
@@ -37,7 +37,7 @@ class SlotCache(Cache):
         key_states: Tensor,
         value_states: Tensor,
         layer_idx: int,
-        cache_kwargs: dict[str, Any] | None = None,
+        cache_kwargs: dict[str, Any] | None = None,  # noqa: ARG002 (the library passes it)
     ) -> tuple[Tensor, Tensor]:
         if layer_idx == len(self.keys):
             rows, slots = self.shape
@@ -49,7 +49,7 @@ class SlotCache(Cache):
         values[self.rows, :, self.positions] = value_states.transpose(1, 2)
         return keys[:, :, : self.used], values[:, :, : self.used]
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         return self.used
 
     def select(self, rows: Tensor) -> None:
@@ -75,7 +75,7 @@ class CachedModel:
         output = self.model(
             input_ids=tokens,
             position_ids=positions,
-            attention_mask=_attention(self.model.config, positions, used),
+            attention_mask=_attention(self.model, positions, used),
             cache_position=torch.arange(tokens.shape[1], device=tokens.device),
             past_key_values=self.cache,
             use_cache=True,
@@ -84,20 +84,27 @@ class CachedModel:
         return output.logits
 
 
-def _attention(
-    config: PretrainedConfig, positions: Tensor, used: int
-) -> Tensor | dict[str, Tensor]:
-    """[B, 1, T, used] bool causal mask; per layer type where layers differ (Gemma 2 and 3)."""
+def _attention(model: PreTrainedModel, positions: Tensor, used: int) -> Tensor | dict[str, Tensor]:
+    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2 and 3)."""
+    config = model.config
     slots = torch.arange(used, device=positions.device)
     distance = positions[:, None, :, None] - slots
     full = distance >= 0
     window = getattr(config, "sliding_window", None)
     if not window:
-        return full
-    sliding = full & (distance < window)
+        return _as_read(full, model)
+    sliding = _as_read(full & (distance < window), model)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:  # Mistral, Phi-3: every layer slides
         return sliding
     if "sliding_attention" not in kinds:
-        return full
-    return {"full_attention": full, "sliding_attention": sliding}
+        return _as_read(full, model)
+    return {"full_attention": _as_read(full, model), "sliding_attention": sliding}
+
+
+def _as_read(mask: Tensor, model: PreTrainedModel) -> Tensor:
+    """SDPA reads booleans; eager attention adds its mask to the scores."""
+    if model.config._attn_implementation != "eager":
+        return mask
+    lowest = torch.finfo(model.dtype).min
+    return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, lowest)

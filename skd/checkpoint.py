@@ -7,7 +7,6 @@ Safetensors only. A state needs no random numbers: they are functions of seed an
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
     partial.mkdir(parents=True)
     fill(partial)
     shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    partial.replace(target)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -34,7 +33,7 @@ def write_text(target: Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    partial.replace(target)
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -59,9 +58,7 @@ def save_state(
     write_folder(target, fill)
 
 
-def load_state(
-    source: Path, model: torch.nn.Module, optimizer: Optimizer
-) -> dict[str, Any] | None:
+def load_state(source: Path, model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
     """Restore what `save_state` wrote and return its facts; None if there is no state."""
     if not source.exists():
         return None

@@ -41,7 +41,9 @@ class Experiment:
 class Columns:
     source: str  # column of the input text
     target: str | None = None  # column of the training reference; None: the first of `references`
-    references: list[str] = Field(default_factory=list)  # more reference columns (text or list of text)
+    references: list[str] = Field(
+        default_factory=list
+    )  # more reference columns (text or list of text)
     answer: str | None = None  # column of the final answer; it ends the target as "#### answer"
 
 
@@ -63,11 +65,15 @@ class Files:
 class Hub:
     kind: Literal["hub"]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # commit: a branch moves
-    preset: Literal["flores_plus", "dialogsum", "gsm8k"] | None = None  # known ids, columns and splits
+    preset: Literal["flores_plus", "dialogsum", "gsm8k"] | None = (
+        None  # known ids, columns and splits
+    )
     id: str | None = None  # None: the preset's
     config: str | None = None
     columns: Columns | None = None
-    splits: dict[str, str] | None = None  # our split name -> theirs; a missing one is cut from train
+    splits: dict[str, str] | None = (
+        None  # our split name -> theirs; a missing one is cut from train
+    )
 
 
 Source = Annotated[Procedural | Files | Hub, Field(discriminator="kind")]
@@ -75,9 +81,13 @@ Source = Annotated[Procedural | Files | Hub, Field(discriminator="kind")]
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    task: Literal["translation", "summarization", "arithmetic"]  # prompt, answer extraction, metrics
+    task: Literal[
+        "translation", "summarization", "arithmetic"
+    ]  # prompt, answer extraction, metrics
     source: Source
-    train_size: Positive | None = None  # rows; None: all there are (procedural sources need a number)
+    train_size: Positive | None = (
+        None  # rows; None: all there are (procedural sources need a number)
+    )
     validation_size: Positive | None = None
     test_size: Positive | None = None
     seed: int = 0  # of generation, shuffling and cutting; not an experiment seed
@@ -174,15 +184,17 @@ class Distill:
     student_sampling: Sampling = Field(default_factory=Sampling)
     teacher_sampling: Sampling = Field(default_factory=Sampling)
     block_size: Positive = 4  # γ: tokens the student proposes per teacher pass
-    rollout_steps: Positive = 1  # optimiser steps whose responses are sampled together; 1: on-policy
+    rollout_steps: Positive = (
+        1  # optimiser steps whose responses are sampled together; 1: on-policy
+    )
 
 
 # ------------------------------------------------------------------- methods
 @dataclass(frozen=True, config=STRICT)
 class Divergence:
-    name: Literal[
-        "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_rkl", "total_variation"
-    ] = "forward_kl"
+    name: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_rkl", "total_variation"] = (
+        "forward_kl"
+    )
     beta: Fraction = 0.5  # jsd: weight of the teacher; skew_*: mixture share α
 
 
@@ -209,7 +221,9 @@ class MethodSettings:
         "two_stage_kd",
     ]
     student_init: Literal["sft", "instruct"] = "sft"
-    decoding: Literal["greedy", "sample"] = "greedy"  # seq_kd: how the teacher's responses were made
+    decoding: Literal["greedy", "sample"] = (
+        "greedy"  # seq_kd: how the teacher's responses were made
+    )
     divergence: Divergence = Field(default_factory=Divergence)
     acceptance: Acceptance = Field(default_factory=Acceptance)
     learning_rate: float | None = None  # None: distill.optimisation's
@@ -220,7 +234,9 @@ class MethodSettings:
 class Evaluate:
     batch_size: Positive = 128
     comet: str | None = None  # folder or Hub id of a COMET checkpoint; None: not scored
-    comet_encoder: str | None = None  # folder of its encoder's config and tokenizer; None: beside it
+    comet_encoder: str | None = (
+        None  # folder of its encoder's config and tokenizer; None: beside it
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -256,7 +272,9 @@ class Params:
         for task in self.experiment.tasks:
             for section, rows in (("data", self.data), ("budget", self.budget)):
                 if task not in rows:
-                    raise ValueError(f"experiment.tasks names {task!r}, but {section}.{task} is missing")
+                    raise ValueError(
+                        f"experiment.tasks names {task!r}, but {section}.{task} is missing"
+                    )
         for method in self.experiment.methods:
             if method not in self.methods:
                 raise ValueError(

@@ -45,11 +45,9 @@ def encode(
     examples = []
     cut = 0
     for row, prompt, target in zip(rows, prompts, targets, strict=True):
-        fitted = prompt
-        if len(prompt) > budget.max_prompt_tokens:
-            fitted = _fit(row, prompt, template, tokenizer, budget)
-            if fitted is None:
-                continue
+        fitted = _fit(row, prompt, template, tokenizer, budget)
+        if fitted is None:
+            continue
         response = (*target, end)
         cut += len(response) > budget.max_new_tokens
         kept.append(row)
@@ -74,7 +72,9 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     budget: Budget,
 ) -> list[int] | None:
-    """What `budget.too_long` makes of a prompt over the budget; None: drop the row."""
+    """The prompt within its budget, by `budget.too_long`; None: drop the row."""
+    if len(prompt) <= budget.max_prompt_tokens:
+        return prompt
     if budget.too_long == "error":
         raise UserError(
             f"row {row['id']!r}: its prompt has {len(prompt)} tokens, over max_prompt_tokens="

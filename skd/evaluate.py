@@ -39,7 +39,6 @@ def generate(
     batch_size: int,
     sampling: Sampling = GREEDY,
     noise: torch.Tensor | None = None,
-    tick: Callable[[int], object] = lambda rows: None,
 ) -> Generated:
     """One response per prompt, in order. `noise` [3, B, max_new_tokens] unless greedy."""
     # Like lengths side by side: little padding, and rows that finish together.
@@ -63,7 +62,6 @@ def generate(
             span = slice(int(batch.prompt_lengths[j]), int(batch.lengths[j]))
             responses[i] = batch.tokens[j, span].tolist()
             stopped[i] = bool(rollout.stopped[j])
-        tick(len(rows))
     return Generated(responses, stopped)
 
 
@@ -108,9 +106,7 @@ def _likelihood(
             batch = batch.to(model.device)
             student = response_logits(model, batch, vocabulary)
             other = None if teacher is None else response_logits(teacher, batch, vocabulary)
-            total, kl_sum = loss_sum(
-                _MEASURE, Divergence(), student, other, batch.targets, None
-            )
+            total, kl_sum = loss_sum(_MEASURE, Divergence(), student, other, batch.targets, None)
             loss += total.item()
             kl += 0.0 if kl_sum is None else kl_sum.item()
             tokens += batch.response_tokens
@@ -119,7 +115,11 @@ def _likelihood(
 
 
 def records(
-    model_name: str, seed: int | None, encoded: Encoded, generated: Generated, outputs: list[str],
+    model_name: str,
+    seed: int | None,
+    encoded: Encoded,
+    generated: Generated,
+    outputs: list[str],
     per_example: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
     """One JSON row per test example."""

@@ -143,7 +143,7 @@ def response_logits(model: PreTrainedModel, batch: Batch, vocabulary: Vocabulary
     """
     wanted = batch.predictors
 
-    def pick(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def pick(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0][wanted], *inputs[1:])
 
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)

@@ -158,8 +158,8 @@ def keep_layers(model: PreTrainedModel, keep: list[int]) -> PreTrainedModel:
             f"models.student.keep: {keep} must be ascending layer numbers below {len(layers)}"
         )
     kept = torch.nn.ModuleList([layers[i] for i in keep])
-    for place, layer in enumerate(kept):
-        layer.self_attn.layer_idx = place
+    for place, layer in enumerate(keep):
+        layers[layer].self_attn.layer_idx = place
     model.get_decoder().layers = kept
     model.config.num_hidden_layers = len(keep)
     kinds = getattr(model.config, "layer_types", None)
@@ -176,9 +176,7 @@ def check_pair(
     ids = teacher.get_vocab()
     if ids != (others := student.get_vocab()):
         by_id, other_by_id = _inverse(ids), _inverse(others)
-        first = next(
-            i for i in sorted(by_id | other_by_id) if by_id.get(i) != other_by_id.get(i)
-        )
+        first = next(i for i in sorted(by_id | other_by_id) if by_id.get(i) != other_by_id.get(i))
         raise UserError(
             f"teacher and student have different tokenizers: id {first} is "
             f"{by_id.get(first)!r} for the teacher and {other_by_id.get(first)!r} for the "
@@ -207,7 +205,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> 
     for model in models:
         configured = getattr(model.generation_config, "eos_token_id", None)
         eos |= set(configured if isinstance(configured, list) else [configured])
-    known = sorted({tokenizer.eos_token_id, *eos} - {None})
+    known = sorted(i for i in {tokenizer.eos_token_id, *eos} if i is not None)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else known[0]
     forbidden = sorted(i for i in {*tokenizer.all_special_ids, pad} - set(known) if i < size)
     return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))

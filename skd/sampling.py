@@ -118,7 +118,7 @@ def sample(
         while bool(state.alive.any()):
             _block(cached, state, vocabulary, sampling, teacher, block_size)
             state = _compact(cached, state, done)
-    return _gather([*done, state], vocabulary, max_new_tokens, interleaved=teacher is not None)
+    return _gather([*done, state], vocabulary, interleaved=teacher is not None)
 
 
 def uniform_noise(rows: int, max_new_tokens: int, source: torch.Generator) -> Tensor:
@@ -292,9 +292,7 @@ def _select(state: _State, rows: Tensor, counts: dict[str, int]) -> _State:
     return _State(**fields, noise=state.noise[:, rows], counts=counts)
 
 
-def _gather(
-    parts: list[_State], vocabulary: Vocabulary, max_new_tokens: int, interleaved: bool
-) -> Rollout:
+def _gather(parts: list[_State], vocabulary: Vocabulary, interleaved: bool) -> Rollout:
     """Finished rows in the caller's order, cut to the longest, what lies behind them padded."""
     order = torch.cat([part.ids for part in parts]).argsort()
 

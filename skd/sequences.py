@@ -8,7 +8,7 @@ ids only: no text, no models, no losses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -89,11 +89,12 @@ class Batch:
         return [self.rows(i, min(i + size, count)) for i in range(0, count, size)]
 
     def to(self, device: torch.device) -> Batch:
-        moved = {
-            name: None if value is None else value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-        }
-        return replace(self, **moved)
+        return Batch(
+            self.tokens.to(device),
+            self.prompt_lengths.to(device),
+            self.lengths.to(device),
+            None if self.replaced is None else self.replaced.to(device),
+        )
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

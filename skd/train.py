@@ -221,9 +221,7 @@ def _micro_loss(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | No
             teacher = response_logits(run.teacher, batch, run.vocabulary)
     student = response_logits(run.student, batch, run.vocabulary)
     replaced = None if batch.replaced is None else batch.replaced[batch.response_mask]
-    return loss_sum(
-        run.method, run.settings.divergence, student, teacher, batch.targets, replaced
-    )
+    return loss_sum(run.method, run.settings.divergence, student, teacher, batch.targets, replaced)
 
 
 def _precision(model: PreTrainedModel) -> torch.autocast:

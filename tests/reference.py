@@ -1,0 +1,113 @@
+"""Algorithm 1 as it is written: one row, one token at a time, no cache, no blocks.
+
+The oracle of `skd.sampling`. It shares `skd.logits.draw` with it (a token is the inverse
+CDF at its own uniform) and nothing else that batches, caches or rolls back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from skd.config import Acceptance, Sampling
+from skd.logits import draw
+from skd.sequences import Vocabulary
+
+
+@dataclass
+class Reference:
+    response: list[int]
+    replaced: list[bool]
+    ranks: list[int]
+
+
+@torch.no_grad()
+def interleaved(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    prompt: tuple[int, ...],
+    vocabulary: Vocabulary,
+    student_sampling: Sampling,
+    teacher_sampling: Sampling,
+    acceptance: Acceptance,
+    max_new_tokens: int,
+    noise: Tensor,  # [3, max_new_tokens]
+) -> Reference:
+    out = Reference([], [], [])
+    for i in range(max_new_tokens):
+        prefix = torch.tensor([[*prompt, *out.response]])
+        own = probabilities(raw(student, prefix, vocabulary), student_sampling)
+        token = int(draw(own[None], noise[0, i : i + 1]))
+        replaced, place = False, -1
+        if teacher is not None:
+            logits = raw(teacher, prefix, vocabulary)
+            place = int((logits > logits[token]).sum())
+            if not accepts(acceptance, token, logits, own, teacher_sampling, noise[2, i]):
+                token = substitute(acceptance, logits, own, teacher_sampling, noise[1, i : i + 1])
+                replaced = True
+        out.response.append(token)
+        out.replaced.append(replaced)
+        out.ranks.append(place)
+        if token in vocabulary.eos:
+            break
+    return out
+
+
+def raw(model: PreTrainedModel, prefix: Tensor, vocabulary: Vocabulary) -> Tensor:
+    logits = model(input_ids=prefix, use_cache=False).logits[0, -1, : vocabulary.size]
+    logits[list(vocabulary.forbidden)] = -torch.inf
+    return logits
+
+
+def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+    if sampling.temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(), len(logits)).to(logits.dtype)
+    full = torch.softmax(logits / sampling.temperature, -1)
+    ordered = sorted(range(len(full)), key=lambda i: -full[i].item())
+    kept, mass = [], 0.0
+    for token in ordered:
+        if mass >= sampling.top_p:
+            break
+        kept.append(token)
+        mass += full[token].item()
+    cut = torch.zeros_like(full)
+    cut[kept] = full[kept]
+    return cut / cut.sum()
+
+
+def accepts(
+    acceptance: Acceptance,
+    token: int,
+    logits: Tensor,
+    own: Tensor,
+    teacher_sampling: Sampling,
+    uniform: Tensor,
+) -> bool:
+    plain = torch.softmax(logits, -1)
+    match acceptance.rule:
+        case "top_k":
+            return int((logits > logits[token]).sum()) < acceptance.value
+        case "top_p":
+            more_likely = plain[plain > plain[token]].sum()
+            return bool(more_likely < acceptance.value)
+        case "min_prob":
+            return bool(plain[token] >= acceptance.value)
+        case "ratio":
+            wanted = probabilities(logits, teacher_sampling)
+            share = acceptance.value
+            return bool(uniform < 1 - share + share * wanted[token] / own[token])
+    raise AssertionError(acceptance.rule)
+
+
+def substitute(
+    acceptance: Acceptance, logits: Tensor, own: Tensor, teacher_sampling: Sampling, uniform: Tensor
+) -> int:
+    if acceptance.replacement == "argmax":
+        return int(logits.argmax())
+    wanted = probabilities(logits, teacher_sampling)
+    if acceptance.rule == "ratio":
+        wanted = (wanted - own).clamp_min(0)
+    return int(draw(wanted[None], uniform))

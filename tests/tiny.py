@@ -1,0 +1,64 @@
+"""Tiny randomly initialised models and random prompts for the tests."""
+
+from __future__ import annotations
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from skd.sequences import Vocabulary
+
+SIZE = 31
+VOCABULARY = Vocabulary(size=SIZE, eos=(1, 2), pad=0, forbidden=(0,))
+_SHAPE = {
+    "vocab_size": SIZE,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "initializer_range": 0.6,  # peaked enough that models disagree
+}
+FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, object]]] = {
+    "llama": (LlamaConfig, {}),
+    "qwen2": (Qwen2Config, {}),
+    "qwen3": (Qwen3Config, {"head_dim": 8}),
+    "mistral_sliding": (MistralConfig, {"sliding_window": 5}),
+    "phi3_sliding": (Phi3Config, {"sliding_window": 5}),
+    "gemma2": (
+        Gemma2Config,
+        {"head_dim": 8, "sliding_window": 5, "final_logit_softcapping": 3.0},
+    ),
+    "gemma3": (Gemma3TextConfig, {"head_dim": 8, "sliding_window": 5}),
+}
+
+
+def build(
+    family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object
+) -> PreTrainedModel:
+    kind, extra = FAMILIES[family]
+    torch.manual_seed(seed)
+    config = kind(**{**_SHAPE, **extra, **changes})
+    # Eager attention exists for all families, soft-capped ones included.
+    config._attn_implementation = "eager"
+    return MODEL_FOR_CAUSAL_LM_MAPPING[kind](config).to(dtype).eval()
+
+
+def prompts(count: int, seed: int = 0, longest: int = 9) -> list[tuple[int, ...]]:
+    source = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (count,), generator=source).tolist()
+    return [tuple(torch.randint(3, SIZE, (n,), generator=source).tolist()) for n in lengths]

@@ -47,11 +47,12 @@ def sft(params: Params, name: str) -> dict[str, Any]:
     seeds = params.experiment.seeds
     examples = task.budget.student_examples
     jobs = [job("student", params.sft.student, seed, examples) for seed in seeds]
-    if params.sft.teacher is not None:  # the longest job starts first
-        jobs.insert(0, job("teacher", params.sft.teacher, 0, None))
-    results = run_jobs(jobs, count(params.runtime, device))
-    teacher = results.pop(0) if params.sft.teacher is not None else None
-    students = dict(zip(seeds, results, strict=True))
+    students = dict(
+        zip(seeds, run_jobs(jobs, count(params.runtime, device)), strict=True)
+    )
+    teacher = None
+    if params.sft.teacher is not None:  # one long run: alone, with every core
+        (teacher,) = run_jobs([job("teacher", params.sft.teacher, 0, None)], 1)
     write_folder(OUT / name, lambda folder: _publish(folder, teacher, students))
     return {
         "teacher": public(teacher) if teacher else None,

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.inputs import DATA
+from pipelines.inputs import DATA, Task
 from pipelines.stage import Clock, environment, read_rows
 from pipelines.stage import run as run_stage
-from pipelines.training import Spec, Task, save, train_run
+from pipelines.training import Spec, save, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
 from skd.checkpoint import write_folder, write_json

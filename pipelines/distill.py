@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.inputs import training_task
+from pipelines.inputs import Task, training_task
 from pipelines.stage import Clock, environment
 from pipelines.stage import run as run_stage
-from pipelines.training import Spec, Task, public, subset, train_run
+from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd.checkpoint import write_folder, write_json, write_text
 from skd.config import MethodSettings, Params, load, plain

@@ -6,14 +6,26 @@ asking for it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.stage import read_json, read_rows
-from pipelines.training import Task
-from skd.config import Params
+from skd.config import Budget, Params
 from skd.encode import Row
 
 DATA = Path("data")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's rows and how they are put to a model."""
+
+    name: str
+    kind: str  # row of skd.tasks.TASKS
+    prompt: str
+    budget: Budget
+    train: list[Row]
+    validation: list[Row]
 
 
 def training_task(params: Params, name: str) -> Task:

@@ -18,27 +18,16 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipelines.closure import ROOT, closure
+from pipelines.inputs import Task
 from pipelines.stage import fingerprint, key
 from skd import models
 from skd.checkpoint import write_folder, write_json
-from skd.config import Budget, Distill, MethodSettings, Params
+from skd.config import Distill, MethodSettings, Params
 from skd.encode import Encoded, Row, encode
 from skd.evaluate import validator
 from skd.seeding import generator
 from skd.sequences import Example
 from skd.train import Facts, Run, train
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task's rows and how they are put to a model."""
-
-    name: str
-    kind: str  # row of skd.tasks.TASKS
-    prompt: str
-    budget: Budget
-    train: list[Row]
-    validation: list[Row]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+# `make help` lists the commands. Everything installs itself into .venv on first use.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test smoke flow ui profile lint clean
+
+help:           ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## create .venv with the pinned packages (once, about 3 minutes)
+
+$(READY): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 12) else "Python 3.11 is needed (make PYTHON=/path/to/python3.11)")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
+	$(PY) -m dvc repro
+	@echo "report: $(CURDIR)/reports/report.md"
+
+test: $(READY)  ## lint, type-check and test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest
+
+smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/smoke
+	$(PY) -m pipelines.sandbox
+
+flow: $(READY)  ## run the same graph through Prefect, stages in parallel
+	$(PY) -m pipelines.flow run
+
+ui: $(READY)    ## open a loopback Prefect server with a deployment to start and schedule (PORT=4200)
+	$(PY) -m pipelines.flow ui --port $(or $(PORT),4200)
+
+profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME: list them
+	@$(PY) -m pipelines.profile $(NAME)
+
+lint: $(READY)  ## format and lint in place
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean:          ## delete resumable states and finished runs kept in .scratch
+	rm -rf .scratch

@@ -1,0 +1,62 @@
+"""A copy of this project in a folder of its own, under another profile, and a run in it.
+
+For `make smoke` and the end-to-end tests: the copy holds what git tracks, as it stands in
+the working tree, and leaves params.yaml, dvc.lock and the reports of the original alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.profile import use
+from pipelines.stage import run as run_stage
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def copy_project(target: Path, profile: str) -> None:
+    """Fill `target` with a fresh repository of the tracked files, set to `profile`."""
+    shutil.rmtree(target, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():  # a file deleted in the working tree is still listed
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
+    use(profile, target)
+
+
+def environment() -> dict[str, str]:
+    """The stages' `python` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path}
+
+
+def repro(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`dvc repro` in the copy; its output goes to this process's."""
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    return subprocess.run(command, cwd=target, env=environment(), text=True, check=False)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--folder", type=Path, default=Path(".scratch/smoke"))
+    arguments = parser.parse_args(argv)
+    copy_project(arguments.folder, arguments.profile)
+    status = repro(arguments.folder).returncode
+    if status == 0:
+        print(f"report: {arguments.folder / 'reports/report.md'}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -197,6 +197,10 @@ class Divergence:
     )
     beta: Fraction = 0.5  # jsd: weight of the teacher; skew_*: mixture share α
 
+    def __post_init__(self) -> None:
+        if self.name.startswith("skew") and self.beta == 1.0:
+            raise ValueError("beta 1 compares a model with itself; choose less")
+
 
 @dataclass(frozen=True, config=STRICT)
 class Acceptance:

@@ -179,9 +179,7 @@ def test_the_emitted_distribution_is_the_enumerated_one() -> None:
                 wanted[(first, second)] = p * q
     party = Teacher(teacher, rule, Sampling(0.7))
     noise = uniform_noise(draws, length, torch.Generator().manual_seed(0))
-    rollout = sample(
-        student, [prompt] * draws, vocabulary, Sampling(0.8), length, noise, party, 2
-    )
+    rollout = sample(student, [prompt] * draws, vocabulary, Sampling(0.8), length, noise, party, 2)
     seen = [tuple(r) for r in responses(rollout)]
     assert sum(wanted.values()) == pytest.approx(1.0)
     for sequence, p in wanted.items():

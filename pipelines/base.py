@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import DATA, Task
-from pipelines.stage import Clock, environment, read_rows
+from pipelines.stage import environment, read_rows, seconds
 from pipelines.stage import run as run_stage
 from pipelines.training import Spec, save, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
-from skd.checkpoint import write_folder, write_json
 from skd.config import (
     Budget,
     Distill,
@@ -33,6 +32,7 @@ from skd.config import (
 )
 from skd.encode import Row
 from skd.errors import UserError
+from skd.files import write_folder, write_json
 
 OUT = Path("models/base")
 ROLES = ("teacher", "student")
@@ -193,13 +193,12 @@ def _pretraining(
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args(argv)
-    clock = Clock()
     params = load()
     facts = base(params)
     device = str(pick_device(params.runtime))
     write_json(
         Path("metrics/base.json"),
-        {"seconds": clock.seconds, "environment": environment(device), "pair": facts},
+        {"seconds": seconds(), "environment": environment(device), "pair": facts},
     )
 
 

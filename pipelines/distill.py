@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import Task, training_task
-from pipelines.stage import Clock, environment
+from pipelines.stage import environment, seconds
 from pipelines.stage import run as run_stage
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
-from skd.checkpoint import write_folder, write_json, write_text
 from skd.config import MethodSettings, Params, load, plain
 from skd.encode import Encoded
 from skd.errors import UserError
 from skd.evaluate import generate
+from skd.files import write_folder, write_json, write_text
 from skd.methods import DECODING, METHODS
 from skd.models import load_tokenizer, vocabulary
 from skd.sampling import uniform_noise
@@ -51,7 +51,7 @@ COLUMNS = (
 
 
 def distill(params: Params, name: str, method: str) -> dict[str, Any]:
-    """Fill models/students/<task>/<method>/<seed> and the log; returns the runs' facts."""
+    """Fill models/students/<method>/<task>/<seed> and the log; returns the runs' facts."""
     if method not in params.methods:
         raise UserError(f"methods.{method} is missing in params.yaml")
     task = training_task(params, name)
@@ -76,7 +76,7 @@ def distill(params: Params, name: str, method: str) -> dict[str, Any]:
     seeds = params.experiment.seeds
     results = run_jobs([job(seed) for seed in seeds], count(params.runtime, device))
     runs = dict(zip(seeds, results, strict=True))
-    write_folder(OUT / name / method, lambda folder: _publish(folder, runs))
+    write_folder(OUT / method / name, lambda folder: _publish(folder, runs))
     write_text(LOGS / name / f"{method}.csv", _log(runs))
     return {
         "method": plain(settings),
@@ -147,13 +147,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("task", help="a row of `data` in params.yaml")
     parser.add_argument("method", help="a row of `methods` in params.yaml")
     arguments = parser.parse_args(argv)
-    clock = Clock()
     params = load()
     facts = distill(params, arguments.task, arguments.method)
     device = str(pick_device(params.runtime))
     write_json(
         Path("metrics/distill") / arguments.task / f"{arguments.method}.json",
-        {"seconds": clock.seconds, "environment": environment(device), **facts},
+        {"seconds": seconds(), "environment": environment(device), **facts},
     )
 
 

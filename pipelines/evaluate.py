@@ -1,7 +1,8 @@
 """Stage `evaluate`: greedy outputs and scores on the test split.
 
-With a method: its students, one per seed. Without: the teacher and the students as they
-were before distillation. Scores nothing that a training stage could read.
+With a method: its students on every task, one per seed. Without: the teachers and the
+students as they were before distillation. All tasks share one stage, because importing
+the libraries takes longer than evaluating a small model.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipelines.inputs import DATA, test_rows
-from pipelines.stage import Clock, environment, jsonl, read_json
+from pipelines.stage import environment, jsonl, read_json, seconds
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
-from skd.checkpoint import write_json, write_text
-from skd.config import Params, load
-from skd.encode import Encoded, decode, encode
+from skd.config import Budget, Params, load
+from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
-from skd.metrics.score import score
+from skd.files import write_json, write_text
+from skd.metrics.score import Scores, score
 
 STARTS = "starts"
 
@@ -30,74 +33,96 @@ STARTS = "starts"
 class Subject:
     """One model to evaluate."""
 
+    task: str
     model: str
     seed: int | None
     folder: Path
 
 
+@dataclass(frozen=True)
+class TestSplit:
+    """A task's test rows and how they are put to a model."""
+
+    kind: str
+    prompt: str
+    budget: Budget
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage writes for one task."""
+
+    records: list[Any]
+    facts: dict[str, Any]
+
+
 def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
+    """The models that a method left on a task; the starting points without a method."""
+    seeds = params.experiment.seeds
     if method is not None:
-        folder = Path("models/students") / task / method
-        return [Subject(method, seed, folder / str(seed)) for seed in params.experiment.seeds]
+        folder = Path("models/students") / method / task
+        return [Subject(task, method, seed, folder / str(seed)) for seed in seeds]
     sft = Path("models/sft") / task
     return [
-        Subject("teacher", None, sft / "teacher"),
-        Subject("student_init_instruct", None, Path("models/base/student")),
-        *(Subject("student_init", s, sft / f"student-{s}") for s in params.experiment.seeds),
+        Subject(task, "teacher", None, sft / "teacher"),
+        Subject(task, "student_init_instruct", None, Path("models/base/student")),
+        *(Subject(task, "student_init", seed, sft / f"student-{seed}") for seed in seeds),
     ]
 
 
-def evaluate(params: Params, task: str, method: str | None) -> tuple[list[Any], dict[str, Any]]:
-    """-> per-example records and the metrics of every subject."""
-    card = read_json(DATA / task / "card.json")
-    rows = test_rows(task)
+def evaluate(params: Params, method: str | None) -> dict[str, Result]:
+    """-> per task, the records and metrics of a method's students."""
     device = pick_device(params.runtime)
+    tasks = {name: _load(params, name) for name in params.experiment.tasks}
+    tested = [subject for name in tasks for subject in subjects(params, name, method)]
 
-    def job(subject: Subject) -> Callable[[int], tuple[list[Any], Any]]:
-        def work(line: int) -> tuple[list[Any], Any]:
-            tokenizer = models.load_tokenizer(subject.folder)
-            encoded = encode(rows, card["prompt"], tokenizer, params.budget[task])
-            return _evaluate_one(params, task, card["task"], subject, encoded, tokenizer, device)
+    def job(subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
+        return lambda _line: _evaluate_one(params, tasks[subject.task], subject, device)
 
-        return work
-
-    tested = subjects(params, task, method)
     results = run_jobs([job(subject) for subject in tested], count(params.runtime, device))
-    scores = results[0][1]
-    facts: dict[str, Any] = {
-        "split": "test",
-        "n": len(results[0][0]),
-        "signatures": scores.signatures,
-        "not_scored": scores.not_scored,
-        "models": {subject.model: {"seeds": {}} for subject in tested},
-    }
-    for subject, (_, scored) in zip(tested, results, strict=True):
+    pairs = list(zip(tested, results, strict=True))
+    return {name: _collect([p for p in pairs if p[0].task == name]) for name in tasks}
+
+
+def _load(params: Params, name: str) -> TestSplit:
+    card = read_json(DATA / name / "card.json")
+    return TestSplit(card["task"], card["prompt"], params.budget[name], test_rows(name))
+
+
+def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
+    _, (first, scores) = pairs[0]
+    models_: dict[str, Any] = {subject.model: {"seeds": {}} for subject, _ in pairs}
+    for subject, (_, scored) in pairs:
         seed = "all" if subject.seed is None else str(subject.seed)
         values = {name: round(value, 4) for name, value in scored.system.items()}
-        facts["models"][subject.model]["seeds"][seed] = values
-    return [row for rows, _ in results for row in rows], facts
+        models_[subject.model]["seeds"][seed] = values
+    facts = {
+        "split": "test",
+        "n": len(first),
+        "signatures": scores.signatures,
+        "not_scored": scores.not_scored,
+        "models": models_,
+    }
+    return Result([row for _, (rows, _) in pairs for row in rows], facts)
 
 
 def _evaluate_one(
-    params: Params,
-    task: str,
-    kind: str,
-    subject: Subject,
-    encoded: Encoded,
-    tokenizer: Any,
-    device: Any,
-) -> tuple[list[Any], Any]:
+    params: Params, split: TestSplit, subject: Subject, device: torch.device
+) -> tuple[list[Any], Scores]:
+    tokenizer = models.load_tokenizer(subject.folder)
+    encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
     model = models.load(subject.folder, device)
     generated = generate(
         model,
         [example.prompt for example in encoded.examples],
         models.vocabulary(tokenizer, model),
-        params.budget[task].max_new_tokens,
+        split.budget.max_new_tokens,
         params.evaluate.batch_size,
     )
     outputs = [decode(ids, tokenizer) for ids in generated.responses]
     scored = score(
-        kind,
+        split.kind,
         encoded.rows,
         outputs,
         generated.stopped,
@@ -110,18 +135,21 @@ def _evaluate_one(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", help="a row of `data` in params.yaml")
     parser.add_argument("method", nargs="?", help="a row of `methods`; none: teacher and starts")
     arguments = parser.parse_args(argv)
-    clock = Clock()
     params = load()
-    rows, facts = evaluate(params, arguments.task, arguments.method)
+    results = evaluate(params, arguments.method)
     name = arguments.method or STARTS
-    device = str(pick_device(params.runtime))
-    write_text(Path("records") / arguments.task / f"{name}.jsonl", jsonl(rows))
+    described = environment(str(pick_device(params.runtime)))
+    for task, result in results.items():
+        write_text(Path("records") / name / f"{task}.jsonl", jsonl(result.records))
     write_json(
-        Path("metrics/evaluate") / arguments.task / f"{name}.json",
-        {"seconds": clock.seconds, "environment": environment(device), **facts},
+        Path("metrics/evaluate") / f"{name}.json",
+        {
+            "seconds": seconds(),
+            "environment": described,
+            "tasks": {task: result.facts for task, result in results.items()},
+        },
     )
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.stage import run as run_stage
+from pipelines.stage import seconds
 from skd import config
 from skd.config import Params
 from skd.data.prepare import prepare as prepare_folder
 from skd.errors import UserError
+from skd.files import write_text
 
 HELP = """\
 Reads the row `data.TASK` of params.yaml and writes data/TASK/:
@@ -37,14 +39,12 @@ def prepare(params: Params, task: str, root: Path) -> dict[str, Any]:
         raise UserError(
             f"no task {task!r} under `data` in the parameters; there are: {', '.join(params.data)}"
         )
-    started = time.perf_counter()
     card = prepare_folder(params.data[task], task, root)
-    metrics = card | {"seconds": round(time.perf_counter() - started, 3)}
-    path = root / "metrics" / "prepare" / f"{task}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".json.new")
-    fresh.write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    metrics = card | {"seconds": seconds()}
+    write_text(
+        root / "metrics" / "prepare" / f"{task}.json",
+        json.dumps(metrics, ensure_ascii=False, indent=2) + "\n",
+    )
     return metrics
 
 
@@ -62,6 +62,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run
-
-    run(main)
+    run_stage(main)

@@ -15,9 +15,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.stage import run as run_stage
-from skd.checkpoint import write_text
 from skd.config import parse
 from skd.errors import UserError
+from skd.files import write_text
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
@@ -37,7 +37,9 @@ def compose(name: str, folder: Path = PROFILES) -> str:
         merged: Any = yaml.load((folder / f"{DEFAULT}.yaml").read_text(encoding="utf-8"))
         for section, value in yaml.load(path.read_text(encoding="utf-8")).items():
             merged[section] = value
-        merged.yaml_set_start_comment(f"The profile {name!r}: profiles/{name}.yaml over the default.")
+        merged.yaml_set_start_comment(
+            f"The profile {name!r}: profiles/{name}.yaml over the default."
+        )
         out = io.StringIO()
         yaml.dump(merged, out)
         text = out.getvalue()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skd.config import Params, canonical, load, plain
+from skd.files import write_files, write_text
 from skd.report.cards import cards
 from skd.report.compare import families
 from skd.report.figures import figures
@@ -16,7 +17,6 @@ from skd.report.markdown import report
 from skd.report.provenance import Provenance
 from skd.report.read import read_run
 from skd.report.results import results_csv
-from skd.report.write import write_folder, write_text
 
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
@@ -59,8 +59,8 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     drawn = figures(run, reference)
     text = report(run, verdicts, reference, found, list(drawn), settings.samples_per_task)
     out = root / "reports"
-    write_folder(out / "figures", drawn)
-    write_folder(out / "cards", {name: card.encode() for name, card in cards(run, found).items()})
+    write_files(out / "figures", drawn)
+    write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
     write_text(out / "report.md", text)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import training_task
-from pipelines.stage import Clock, environment
+from pipelines.stage import environment, seconds
 from pipelines.stage import run as run_stage
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
-from skd.checkpoint import write_folder, write_json
 from skd.config import Distill, MethodSettings, Optimisation, Params, load
+from skd.files import write_folder, write_json
 
 OUT = Path("models/sft")
 BASE = Path("models/base")
@@ -47,9 +47,7 @@ def sft(params: Params, name: str) -> dict[str, Any]:
     seeds = params.experiment.seeds
     examples = task.budget.student_examples
     jobs = [job("student", params.sft.student, seed, examples) for seed in seeds]
-    students = dict(
-        zip(seeds, run_jobs(jobs, count(params.runtime, device)), strict=True)
-    )
+    students = dict(zip(seeds, run_jobs(jobs, count(params.runtime, device)), strict=True))
     teacher = None
     if params.sft.teacher is not None:  # one long run: alone, with every core
         (teacher,) = run_jobs([job("teacher", params.sft.teacher, 0, None)], 1)
@@ -72,13 +70,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", help="a row of `data` in params.yaml")
     arguments = parser.parse_args(argv)
-    clock = Clock()
     params = load()
     facts = sft(params, arguments.task)
     device = str(pick_device(params.runtime))
     write_json(
         Path("metrics/sft") / f"{arguments.task}.json",
-        {"seconds": clock.seconds, "environment": environment(device), **facts},
+        {"seconds": seconds(), "environment": environment(device), **facts},
     )
 
 

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from skd.config import canonical
 from skd.errors import UserError
 
@@ -34,15 +36,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-class Clock:
-    """Wall seconds since a stage began."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return round(time.perf_counter() - self._began, 2)
+def seconds() -> float:
+    """Wall seconds since this process began: a stage pays for its imports too."""
+    return round(time.time() - psutil.Process().create_time(), 2)
 
 
 def environment(device: str) -> dict[str, str]:

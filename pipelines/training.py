@@ -21,10 +21,10 @@ from pipelines.closure import ROOT, closure
 from pipelines.inputs import Task
 from pipelines.stage import fingerprint, key
 from skd import models
-from skd.checkpoint import write_folder, write_json
 from skd.config import Distill, MethodSettings, Params
 from skd.encode import Encoded, Row, encode
 from skd.evaluate import validator
+from skd.files import write_folder, write_json
 from skd.seeding import generator
 from skd.sequences import Example
 from skd.train import Facts, Run, train

@@ -1,4 +1,4 @@
-"""Atomic folders, and the exact state of a run between two optimiser steps.
+"""The exact state of a run between two optimiser steps.
 
 Safetensors only. A state needs no random numbers: they are functions of seed and step
 (`skd.seeding`). Knows nothing of what is trained.
@@ -7,8 +7,6 @@ Safetensors only. A state needs no random numbers: they are functions of seed an
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-
-def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
-    """`fill` a temporary sibling, then put it in `target`'s place: never half a folder."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    fill(partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
-
-
-def write_json(target: Path, value: Any) -> None:
-    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+from skd.files import write_folder
 
 
 def save_state(

@@ -201,11 +201,11 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> 
     for model in models:
         if (rows := model.get_output_embeddings().weight.shape[0]) < size:
             raise UserError(f"a model has {rows} output rows for a tokenizer of {size} tokens")
-    eos = {end_of_turn(tokenizer)}
+    eos: set[int | None] = {end_of_turn(tokenizer), tokenizer.eos_token_id}
     for model in models:
         configured = getattr(model.generation_config, "eos_token_id", None)
         eos |= set(configured if isinstance(configured, list) else [configured])
-    known = sorted(i for i in {tokenizer.eos_token_id, *eos} if i is not None)
+    known = sorted(i for i in eos if i is not None)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else known[0]
     forbidden = sorted(i for i in {*tokenizer.all_special_ids, pad} - set(known) if i < size)
     return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))

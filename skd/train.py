@@ -19,9 +19,10 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from skd.checkpoint import load_state, save_state, write_folder
+from skd.checkpoint import load_state, save_state
 from skd.config import Distill, MethodSettings, Optimisation
 from skd.errors import UserError
+from skd.files import write_folder
 from skd.methods import METHODS, Method, loss_sum, respond, response_logits
 from skd.sampling import Rollout
 from skd.seeding import derive, generator

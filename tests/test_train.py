@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from skd.checkpoint import load_state, save_state, write_folder
+from skd.checkpoint import load_state, save_state
 from skd.config import Acceptance, Distill, MethodSettings, Optimisation
 from skd.errors import UserError
+from skd.files import write_folder
 from skd.methods import METHODS
 from skd.sequences import Example
 from skd.train import Facts, Run, batch_indices, learning_rate, train
@@ -25,7 +26,7 @@ OPTIMISATION = Optimisation(
 )
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -36,7 +37,7 @@ def make_run(folder: Path, method: str = "skd", **changes) -> Run:
     fields = {
         "settings": MethodSettings(method, acceptance=Acceptance("top_k", 3)),
         "distill": Distill(optimisation, **distill_changes),
-        "student": build(seed=1, dtype=torch.float32),
+        "student": build(seed=1, dtype=torch.float32, attention_dropout=optimisation.dropout),
         "teacher": teacher if METHODS[method].needs_teacher else None,
         "examples": EXAMPLES,
         "vocabulary": VOCABULARY,
@@ -109,7 +110,6 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(stop_at, rollout_ste
         "optimisation": {"dropout": 0.2, "validate_every": 2},
     }
     whole = make_run(tmp_path / "whole", **options, validate=lambda m: {"metric": 1.0})
-    whole.student.config.attention_dropout = 0.2
     train(whole)
 
     calls = []
@@ -117,11 +117,11 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(stop_at, rollout_ste
     def breaking(model):
         calls.append(model)
         if len(calls) == (stop_at + 1) // 2:
-            raise Interrupted
+            raise InterruptedRunError
         return {"metric": 1.0}
 
     broken = make_run(tmp_path / "broken", **options, validate=breaking)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(broken)
     again = make_run(tmp_path / "broken", **options, validate=lambda m: {"metric": 1.0})
     facts = train(again)
@@ -250,8 +250,8 @@ def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:
 
     def fail(folder: Path) -> None:
         (folder / "a").write_text("half")
-        raise Interrupted
+        raise InterruptedRunError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         write_folder(target, fail)
     assert (target / "a").read_text() == "old"

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from skd.config import Data
 from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
 from skd.errors import UserError
+from skd.files import write_files
 from skd.tasks import TASKS
 
 SLOT = "{source}"
@@ -56,7 +55,7 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
     }
     files = {f"{split}.jsonl": text for split, text in texts.items()}
     files["card.json"] = json.dumps(card, ensure_ascii=False, indent=2) + "\n"
-    write_folder(root / "data" / name, files)
+    write_files(root / "data" / name, files)
     return card
 
 
@@ -93,23 +92,6 @@ def disjoint(
     if PRETRAIN in splits:
         ordered[PRETRAIN] = splits[PRETRAIN]
     return ordered, found
-
-
-def write_folder(folder: Path, files: dict[str, str]) -> None:
-    """Put a whole folder in place at once: it is never seen half-written."""
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    stale = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        for name, text in files.items():
-            (fresh / name).write_text(text, encoding="utf-8", newline="\n")
-        if folder.exists():
-            folder.replace(stale)
-        fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _prompt(data: Data, name: str) -> str:

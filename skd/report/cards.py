@@ -22,7 +22,7 @@ def cards(run: Run, provenance: Provenance) -> dict[str, str]:
 def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
     training, model = task.training[method], task.models[method]
     start = start_of(task, method)
-    folder = f"models/students/{task.name}/{method}"
+    folder = f"models/students/{method}/{task.name}"
     first = run.seeds[0]
     licence = task.card.get("license") or "not stated by the source"
     seeds = ", ".join(map(str, run.seeds))

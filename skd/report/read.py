@@ -79,7 +79,7 @@ class TaskRun:
     rows: list[Json]  # of the evaluated split
     models: dict[str, Model]  # teacher, untrained students, then the methods in order
     training: dict[str, Training]  # by method
-    evaluation: dict[str, Json]  # metrics/evaluate/<task>/<name>.json by name, `starts` included
+    evaluation: dict[str, Json]  # metrics/evaluate/<name>.json by name, `starts` included
 
     @property
     def primary(self) -> str:
@@ -127,7 +127,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
     models: dict[str, Model] = {}
     evaluation: dict[str, Json] = {}
     for name in ("starts", *methods):
-        found, evaluation[name] = _models(root, task, name, _evaluate_stage(task, name), seeds)
+        found, evaluation[name] = _models(root, task, name, _evaluate_stage(name), seeds)
         models |= found
     split = evaluation["starts"]["split"]
     rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
@@ -148,9 +148,14 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
 def _models(
     root: Path, task: str, name: str, stage: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
-    path = root / "metrics" / "evaluate" / task / f"{name}.json"
-    facts = _json(path, stage)
-    records = root / "records" / task / f"{name}.jsonl"
+    path = root / "metrics" / "evaluate" / f"{name}.json"
+    whole = _json(path, stage)
+    if task not in whole["tasks"]:
+        raise _stale(path, f"no task {task!r}", stage)
+    facts = whole["tasks"][task] | {"environment": whole["environment"]}
+    # One stage evaluates a method on every task; its time is shared out evenly.
+    facts["seconds"] = whole["seconds"] / len(whole["tasks"])
+    records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)
     expected = STARTS if name == "starts" else (name,)
     models = {}
@@ -177,8 +182,8 @@ def _models(
     return models, facts
 
 
-def _evaluate_stage(task: str, name: str) -> str:
-    return f"evaluate_starts@{task}" if name == "starts" else f"evaluate@{task}-{name}"
+def _evaluate_stage(name: str) -> str:
+    return "evaluate_starts" if name == "starts" else f"evaluate@{name}"
 
 
 def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
@@ -219,10 +224,10 @@ def _check_examples(run: TaskRun) -> None:
             if set(examples) != ids:
                 name = "starts" if model.name in STARTS else model.name
                 raise _stale(
-                    Path("records") / run.name / f"{name}.jsonl",
+                    Path("records") / name / f"{run.name}.jsonl",
                     f"{model.name!r}, seed {seed}: {len(examples)} examples, which are not the "
                     f"{len(ids)} of the {model.split} split",
-                    _evaluate_stage(run.name, name),
+                    _evaluate_stage(name),
                 )
 
 

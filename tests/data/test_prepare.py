@@ -19,6 +19,7 @@ from skd.data import cutting
 from skd.data import prepare as folder
 from skd.data.record import SPLITS, Record, normalised
 from skd.errors import UserError
+from skd.files import write_files
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -236,7 +237,7 @@ def test_a_failed_run_leaves_the_old_folder_whole(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_midway_leaves_nothing_half_written(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
-        folder.write_folder(tmp_path / "data" / "mt", {"a.jsonl": "fine", "b.jsonl": "\ud800"})
+        write_files(tmp_path / "data" / "mt", {"a.jsonl": "fine", "b.jsonl": "\ud800"})
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -97,16 +97,19 @@ class Writer:
                 ]  # fmt: skip
         metrics = TASKS[self.kind].metrics
         facts = {
-            "seconds": 3.5,
-            "environment": ENVIRONMENT,
             "split": "test",
             "n": len(self.ids),
             "signatures": {m: f"nrefs:2|version:1|{m}" for m in metrics if m != "comet"},
             "not_scored": {"comet": "no checkpoint is configured"} if "comet" in metrics else {},
             "models": models,
         }
-        write_json(self.root / "metrics" / "evaluate" / self.task / f"{name}.json", facts)
-        write_lines(self.root / "records" / self.task / f"{name}.jsonl", records)
+        path = self.root / "metrics" / "evaluate" / f"{name}.json"
+        whole = {"seconds": 3.5, "environment": ENVIRONMENT, "tasks": {}}
+        if path.exists():
+            whole = json.loads(path.read_text())
+        whole["tasks"][self.task] = facts
+        write_json(path, whole)
+        write_lines(self.root / "records" / name / f"{self.task}.jsonl", records)
 
     def _scores(self, mean: float) -> dict[str, list[float]]:
         shift = self.rng.normal(0, 0.8)  # of the training run

@@ -72,10 +72,9 @@ def test_a_planted_tie_is_called_a_tie(make_tree):
 
 def test_the_higher_of_two_equal_methods_is_not_best(make_tree):
     root = make_tree(WIN)
-    for kind, suffix in (("metrics/evaluate", "json"), ("records", "jsonl")):
-        folder = root / kind / "summarization"
-        copied = (folder / f"skd.{suffix}").read_text().replace('"skd"', '"on_policy_kd"')
-        (folder / f"on_policy_kd.{suffix}").write_text(copied)
+    for name in ("metrics/evaluate/{}.json", "records/{}/summarization.jsonl"):
+        copied = (root / name.format("skd")).read_text().replace('"skd"', '"on_policy_kd"')
+        (root / name.format("on_policy_kd")).write_text(copied)
     text = conclusion(root)
     assert "tied with `on_policy_kd`" in text
     assert "none is best" in text
@@ -119,7 +118,7 @@ def test_a_reference_without_baselines_has_no_verdict(make_tree):
 def test_a_large_spread_between_seeds_makes_a_tie(make_tree):
     """Three runs at 40, 60 and 80 against three at 50: the test on examples alone would decide."""
     root = make_tree({"on_policy_kd": 50, "skd": 60})
-    path = root / "records" / "summarization" / "skd.jsonl"
+    path = root / "records" / "skd" / "summarization.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["scores"]["rouge_l"] += 25 * (row["seed"] - 21)
@@ -140,13 +139,13 @@ def test_results_csv_holds_every_number_once_and_can_be_recomputed(make_tree):
     assert len(set(keys)) == len(keys)
     expected = 0
     for path in (root / "metrics" / "evaluate").rglob("*.json"):
-        for model in json.loads(path.read_text())["models"].values():
+        for model in json.loads(path.read_text())["tasks"]["summarization"]["models"].values():
             expected += sum(len(scores) for scores in model["seeds"].values())
     assert len(rows) == expected
     assert {"teacher", "student_init", "student_init_instruct"} <= {row["method"] for row in rows}
     records = [
         json.loads(line)
-        for line in (root / "records" / "summarization" / "skd.jsonl").read_text().splitlines()
+        for line in (root / "records" / "skd" / "summarization.jsonl").read_text().splitlines()
     ]
     for row in rows:
         if row["method"] == "skd" and row["metric"] == "rouge_l":
@@ -172,7 +171,7 @@ def test_links_lead_somewhere_and_tables_keep_their_columns(make_tree):
     assert "COMET on translation: not scored: no checkpoint is configured" in text
     assert text.index("## Conclusion") < text.index("## Results")
     card = (root / "reports" / "cards" / "translation-skd.md").read_text(encoding="utf-8")
-    assert 'folder = "models/students/translation/skd/20"' in card
+    assert 'folder = "models/students/skd/translation/20"' in card
 
 
 def test_sample_outputs_are_the_first_rows_for_all_models(make_tree):
@@ -272,10 +271,10 @@ def test_unequal_budgets_are_named(make_tree):
         ("metrics/prepare/summarization.json", "prepare@summarization"),
         ("metrics/sft/summarization.json", "sft@summarization"),
         ("data/summarization/test.jsonl", "prepare@summarization"),
-        ("metrics/evaluate/summarization/starts.json", "evaluate_starts@summarization"),
-        ("records/summarization/starts.jsonl", "evaluate_starts@summarization"),
-        ("metrics/evaluate/summarization/skd.json", "evaluate@summarization-skd"),
-        ("records/summarization/skd.jsonl", "evaluate@summarization-skd"),
+        ("metrics/evaluate/starts.json", "evaluate_starts"),
+        ("records/starts/summarization.jsonl", "evaluate_starts"),
+        ("metrics/evaluate/skd.json", "evaluate@skd"),
+        ("records/skd/summarization.jsonl", "evaluate@skd"),
         ("metrics/distill/summarization/skd.json", "distill@summarization-skd"),
         ("logs/distill/summarization/skd.csv", "distill@summarization-skd"),
     ],
@@ -297,15 +296,15 @@ def test_a_seed_that_was_never_run_is_named(make_tree):
 
 def test_a_lost_example_is_an_error_since_pairs_need_both_sides(make_tree):
     root = make_tree(WIN, n=5)
-    path = root / "records" / "summarization" / "sft.jsonl"
+    path = root / "records" / "sft" / "summarization.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
-    with pytest.raises(UserError, match="evaluate@summarization-sft"):
+    with pytest.raises(UserError, match="evaluate@sft"):
         read(root)
 
 
 def test_broken_json_is_named_with_its_line(make_tree):
     root = make_tree(WIN, n=5)
-    path = root / "records" / "summarization" / "sft.jsonl"
+    path = root / "records" / "sft" / "summarization.jsonl"
     path.write_text(path.read_text() + "{")
     with pytest.raises(UserError, match="line 16"):
         read(root)

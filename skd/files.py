@@ -1,0 +1,48 @@
+"""Files and folders that appear whole or not at all.
+
+Knows nothing of what is in them; imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
+    """`fill` a temporary sibling, then put it in `target`'s place: never half a folder."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        fill(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_files(target: Path, files: Mapping[str, str | bytes]) -> None:
+    """A folder of these files and no others."""
+
+    def fill(folder: Path) -> None:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            (folder / name).write_bytes(data)
+
+    write_folder(target, fill)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a file in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+
+
+def write_json(target: Path, value: Any) -> None:
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,92 @@
+"""Strict parameters: each mistake is one message that names the parameter."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.profile import compose, names
+from skd.config import canonical, load, parse
+from skd.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def changed(path: str, value: object) -> dict:
+    raw = copy.deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    at = raw
+    for name in parents:
+        at = at[name]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("distill.blocksize", 4, "unknown parameter 'distill.blocksize'"),
+        ("methods.skd.acceptance.k", 5, "unknown parameter 'methods.skd.acceptance.k'"),
+        ("nonsense", {}, "unknown parameter 'nonsense'"),
+        ("distill.optimisation.steps", ..., "'distill.optimisation.steps' is missing"),
+        ("distill.optimisation.steps", 0, "distill.optimisation.steps: .*greater than 0"),
+        ("distill.optimisation.learning_rate", "fast", "learning_rate: .*'fast'"),
+        ("methods.skd.method", "skdd", "methods.skd.method: .*'skdd'"),
+        ("methods.skd.acceptance.rule", "top_q", "acceptance.rule: .*'top_q'"),
+        ("distill.student_sampling.top_p", 1.5, "top_p: .*less than or equal to 1"),
+        ("data.translation.source.kind", "ftp", "data.translation.source.*'ftp'"),
+        ("experiment.tasks", ["poetry"], "data.poetry is missing"),
+        ("experiment.methods", ["magic"], "methods.magic is missing"),
+        ("budget.arithmetic", ..., "budget.arithmetic is missing"),
+        (
+            "data.arithmetic.source",
+            {"kind": "hub", "preset": "gsm8k", "revision": "main"},
+            "revision",
+        ),
+    ],
+)
+def test_a_mistake_is_named(path, value, message) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(changed(path, value))
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    raw = changed("distill.blocksize", 4)
+    raw["models"]["size"] = 3
+    with pytest.raises(UserError) as caught:
+        parse(raw)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match="no such parameter file"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("name", names(ROOT / "profiles"))
+def test_every_profile_is_valid(name) -> None:
+    parse(yaml.safe_load(compose(name, ROOT / "profiles")))
+
+
+def test_the_committed_parameters_are_the_embedded_profile() -> None:
+    assert (ROOT / "params.yaml").read_text() == compose("embedded", ROOT / "profiles")
+
+
+def test_an_unknown_profile_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"no profile 'x'.*embedded"):
+        compose("x", ROOT / "profiles")
+
+
+def test_canonical_text_ignores_the_order_of_keys() -> None:
+    assert canonical({"b": 1, "a": [2]}) == canonical({"a": [2], "b": 1})
+    assert canonical(parse(DEFAULT)) == canonical(parse(copy.deepcopy(DEFAULT)))

@@ -1,7 +1,8 @@
-"""Stage `distill`: one method on one task, a student per seed.
+"""Stage `distill`: one method, a student per task and seed.
 
-Seeds train side by side, one process per core; finished ones stay in scratch. `seq_kd`'s
-responses are made here once per seed, before its first step, and kept with the student.
+Runs train side by side, one process per core; finished ones stay in scratch, so a change
+that touches one task or seed trains that one alone. `seq_kd`'s responses are made here
+once per run, before its first step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from skd.config import MethodSettings, Params, load, plain
 from skd.encode import Encoded
 from skd.errors import UserError
 from skd.evaluate import generate
-from skd.files import write_folder, write_json, write_text
+from skd.files import write_files, write_folder, write_json
 from skd.methods import DECODING, METHODS
 from skd.models import load_tokenizer, vocabulary
 from skd.sampling import uniform_noise
@@ -50,21 +51,22 @@ COLUMNS = (
 )
 
 
-def distill(params: Params, name: str, method: str) -> dict[str, Any]:
-    """Fill models/students/<method>/<task>/<seed> and the log; returns the runs' facts."""
+def distill(params: Params, method: str) -> dict[str, Any]:
+    """Fill models/students/<method>/<task>/<seed> and the logs; returns the runs' facts."""
     if method not in params.methods:
         raise UserError(f"methods.{method} is missing in params.yaml")
-    task = training_task(params, name)
     device = pick_device(params.runtime)
     settings = params.methods[method]
+    tasks = [training_task(params, name) for name in params.experiment.tasks]
+    wanted = [(task, seed) for task in tasks for seed in params.experiment.seeds]
 
-    def job(seed: int) -> Callable[[int], dict[str, Any]]:
+    def job(task: Task, seed: int) -> Callable[[int], dict[str, Any]]:
         spec = Spec(
-            name=f"{name}-{method}-{seed}",
+            name=f"{task.name}-{method}-{seed}",
             settings=settings,
             distill=params.distill,
-            start=start_of(name, settings, seed),
-            teacher=Path("models/sft") / name / "teacher",
+            start=start_of(task.name, settings, seed),
+            teacher=Path("models/sft") / task.name / "teacher",
             seed=seed,
         )
         rows = subset(task.train, task.budget.student_examples, seed)
@@ -73,19 +75,24 @@ def distill(params: Params, name: str, method: str) -> dict[str, Any]:
             source = _teacher_responses(params, task, settings, seed)
         return lambda line: train_run(params, spec, task, rows, device, line, source)
 
-    seeds = params.experiment.seeds
-    results = run_jobs([job(seed) for seed in seeds], count(params.runtime, device))
-    runs = dict(zip(seeds, results, strict=True))
-    write_folder(OUT / method / name, lambda folder: _publish(folder, runs))
-    write_text(LOGS / name / f"{method}.csv", _log(runs))
+    results = run_jobs([job(*pair) for pair in wanted], count(params.runtime, device))
+    runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
+    for (task, seed), facts in zip(wanted, results, strict=True):
+        runs[task.name][seed] = facts
+    write_folder(OUT / method, lambda folder: _publish(folder, runs))
+    write_files(LOGS / method, {f"{name}.csv": _log(seeds) for name, seeds in runs.items()})
+    optimisation = params.distill.optimisation
     return {
         "method": plain(settings),
         "budget": {
-            "steps": params.distill.optimisation.steps,
-            "batch_size": params.distill.optimisation.batch_size,
-            "prompts": params.distill.optimisation.steps * params.distill.optimisation.batch_size,
+            "steps": optimisation.steps,
+            "batch_size": optimisation.batch_size,
+            "prompts": optimisation.steps * optimisation.batch_size,
         },
-        "seeds": {str(seed): public(facts) for seed, facts in runs.items()},
+        "tasks": {
+            name: {"seeds": {str(seed): public(facts) for seed, facts in seeds.items()}}
+            for name, seeds in runs.items()
+        },
     }
 
 
@@ -120,10 +127,11 @@ def _teacher_responses(
     return make
 
 
-def _publish(folder: Path, runs: dict[int, dict[str, Any]]) -> None:
-    for seed, facts in runs.items():
-        shutil.copytree(facts["folder"], folder / str(seed))
-        shutil.copy(facts["log"], folder / str(seed) / "log.jsonl")
+def _publish(folder: Path, runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    for name, seeds in runs.items():
+        for seed, facts in seeds.items():
+            shutil.copytree(facts["folder"], folder / name / str(seed))
+            shutil.copy(facts["log"], folder / name / str(seed) / "log.jsonl")
 
 
 def _log(runs: dict[int, dict[str, Any]]) -> str:
@@ -144,15 +152,14 @@ def _short(value: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", help="a row of `data` in params.yaml")
     parser.add_argument("method", help="a row of `methods` in params.yaml")
     arguments = parser.parse_args(argv)
     params = load()
-    facts = distill(params, arguments.task, arguments.method)
-    device = str(pick_device(params.runtime))
+    facts = distill(params, arguments.method)
+    described = environment(str(pick_device(params.runtime)))
     write_json(
-        Path("metrics/distill") / arguments.task / f"{arguments.method}.json",
-        {"seconds": seconds(), "environment": environment(device), **facts},
+        Path("metrics/distill") / f"{arguments.method}.json",
+        {"seconds": seconds(), "environment": described, **facts},
     )
 
 

@@ -148,7 +148,7 @@ def _facts(facts: Facts, encoded: Encoded, scratch: Path) -> dict[str, Any]:
         "student_sampled_tokens": facts.student_sampled_tokens,
         "teacher_passes": facts.teacher_passes,
         "teacher_tokens": facts.teacher_tokens,
-        "acceptance_rate": accepted / judged if judged else None,
+        "acceptance_rate": 100 * accepted / judged if judged else None,  # percent
         "validation": facts.validation,
         "training_rows": len(encoded.rows),
         "dropped_prompts": encoded.dropped,

@@ -246,7 +246,7 @@ def _count(facts: Facts, batch: Batch, rollout: Rollout | None) -> None:
 def _rollout_row(batch: Batch, rollout: Rollout | None, seconds: float) -> dict[str, Any]:
     acceptance = None
     if rollout is not None and rollout.batch.replaced is not None:
-        acceptance = rollout.accepted / max(1, rollout.batch.response_tokens)
+        acceptance = 100 * rollout.accepted / max(1, rollout.batch.response_tokens)  # percent
     return {
         "acceptance_rate": acceptance,
         "response_length": batch.response_tokens / len(batch.tokens),

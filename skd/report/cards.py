@@ -69,7 +69,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 prompt = {task.card["prompt"]!r}.replace("{{source}}", "…")
 ```
 
-Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{task.name}-{method}`.
+Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{method}`.
 The [report](../report.md) compares it with the other methods.
 """
 

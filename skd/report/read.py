@@ -67,7 +67,7 @@ class Training:
     seeds: dict[str, Json]
     seconds: float
     environment: Json
-    log: list[dict[str, str]]  # rows of logs/distill/<task>/<method>.csv
+    log: list[dict[str, str]]  # rows of logs/distill/<method>/<task>.csv
 
 
 @dataclass(frozen=True)
@@ -197,23 +197,35 @@ def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]
 
 
 def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
-    stage = f"distill@{task}-{method}"
-    path = root / "metrics" / "distill" / task / f"{method}.json"
+    stage = f"distill@{method}"
+    path = root / "metrics" / "distill" / f"{method}.json"
     facts = _json(path, stage)
+    if task not in facts["tasks"]:
+        raise _stale(path, f"no task {task!r}", stage)
+    runs = facts["tasks"][task]["seeds"]
     for seed in seeds:
-        if seed not in facts["seeds"]:
+        if seed not in runs:
             raise _stale(path, f"seed {seed} is missing", stage)
-    log_path = root / "logs" / "distill" / task / f"{method}.csv"
+    log_path = root / "logs" / "distill" / method / f"{task}.csv"
     with _open(log_path, stage) as file:
         log = [row for row in csv.DictReader(file) if row["seed"] in seeds]
     return Training(
         method=facts["method"],
         budget=facts["budget"],
-        seeds={seed: facts["seeds"][seed] for seed in seeds},
-        seconds=float(facts["seconds"]),
+        seeds={seed: runs[seed] for seed in seeds},
+        seconds=_share(facts, task),
         environment=facts["environment"],
         log=log,
     )
+
+
+def _share(facts: Json, task: str) -> float:
+    """A task's part of its stage's wall seconds, by the seconds of its runs."""
+    spent = {
+        name: sum(run["seconds"] for run in runs["seeds"].values())
+        for name, runs in facts["tasks"].items()
+    }
+    return float(facts["seconds"] * spent[task] / sum(spent.values()))
 
 
 def _check_examples(run: TaskRun) -> None:

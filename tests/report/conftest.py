@@ -139,18 +139,22 @@ class Writer:
             }
             for seed in self.seeds
         }
-        facts = {
+        path = self.root / "metrics" / "distill" / f"{method}.json"
+        whole = {
             "seconds": 66.0,
             "environment": ENVIRONMENT,
             "method": method_row(method),
             "budget": {"steps": 240, "batch_size": 16, "prompts": 3840},
-            "seeds": seeds,
+            "tasks": {},
         }
-        write_json(self.root / "metrics" / "distill" / self.task / f"{method}.json", facts)
+        if path.exists():
+            whole = json.loads(path.read_text())
+        whole["tasks"][self.task] = {"seeds": seeds}
+        write_json(path, whole)
         self._log(method, mean, acceptance if interleaved else None)
 
     def _log(self, method: str, mean: float, acceptance: float | None) -> None:
-        path = self.root / "logs" / "distill" / self.task / f"{method}.csv"
+        path = self.root / "logs" / "distill" / method / f"{self.task}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="")

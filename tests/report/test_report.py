@@ -253,9 +253,9 @@ def test_a_healthy_acceptance_rate_has_no_note(make_tree):
 def test_unequal_budgets_are_named(make_tree):
     root = make_tree(WIN)
     assert "equal. Every student had 240 steps of 16" in words.budget_words(read(root).tasks[0])
-    path = root / "metrics" / "distill" / "summarization" / "sft.json"
+    path = root / "metrics" / "distill" / "sft.json"
     facts = json.loads(path.read_text())
-    facts["seeds"]["21"]["steps"] = 120
+    facts["tasks"]["summarization"]["seeds"]["21"]["steps"] = 120
     path.write_text(json.dumps(facts))
     assert "Ended early: `sft` (seed 21: 120 steps)" in words.budget_words(read(root).tasks[0])
     facts["budget"]["prompts"] = 99
@@ -275,8 +275,8 @@ def test_unequal_budgets_are_named(make_tree):
         ("records/starts/summarization.jsonl", "evaluate_starts"),
         ("metrics/evaluate/skd.json", "evaluate@skd"),
         ("records/skd/summarization.jsonl", "evaluate@skd"),
-        ("metrics/distill/summarization/skd.json", "distill@summarization-skd"),
-        ("logs/distill/summarization/skd.csv", "distill@summarization-skd"),
+        ("metrics/distill/skd.json", "distill@skd"),
+        ("logs/distill/skd/summarization.csv", "distill@skd"),
     ],
 )
 def test_a_missing_file_is_named_with_its_stage_and_nothing_is_written(make_tree, file, stage):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ def evaluate(params: Params, method: str | None) -> dict[str, Result]:
 
 def _load(params: Params, name: str) -> TestSplit:
     card = read_json(DATA / name / "card.json")
-    return TestSplit(card["task"], card["prompt"], params.budget[name], test_rows(name))
+    budget = params.budget[name]
+    if budget.too_long == "drop":  # training rows may go, test rows must all be scored
+        budget = replace(budget, too_long="truncate")
+    return TestSplit(card["task"], card["prompt"], budget, test_rows(name))
 
 
 def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:

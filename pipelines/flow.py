@@ -156,7 +156,7 @@ def experiment(
 
     Args:
         targets: Stages to bring up to date, with all they need: `report`, a whole matrix
-            such as `distill`, or one cell such as `distill@arithmetic-skd`. Empty: all stages.
+            such as `distill`, or one cell such as `distill@skd`. Empty: all stages.
         force: Run every chosen stage again, fresh or not.
         max_workers: Stages that run side by side. Empty: one per core.
     """

@@ -169,7 +169,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def sweep() -> None:
-    """Kill what the command left behind in this session: it would hold the output pipe open."""
+    """Kill what the command left behind: it would hold the output pipe open."""
     session, own = os.getsid(0), os.getpid()
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -11,6 +11,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from pathlib import Path
 
+# Prefect closes every logging handler when it is first imported, and absl's (rouge-score loads
+# it) then closes the stream it wrote to, which is pytest's: import Prefect before it.
+import prefect.main  # noqa: F401
 import pytest
 import torch
 

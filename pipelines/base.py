@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import DATA, Task
-from pipelines.stage import environment, read_rows, seconds
+from pipelines.stage import fingerprint, read_rows, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.training import Spec, save, train_run
 from pipelines.workers import count, pick_device, run_jobs
@@ -32,7 +32,7 @@ from skd.config import (
 )
 from skd.encode import Row
 from skd.errors import UserError
-from skd.files import write_folder, write_json
+from skd.files import write_folder
 
 OUT = Path("models/base")
 ROLES = ("teacher", "student")
@@ -44,7 +44,7 @@ def base(params: Params) -> dict[str, Any]:
     """Fill models/base/{teacher,student}; returns the facts of the pair."""
     write_folder(OUT, lambda folder: _fill(folder, params))
     tokenizers = {role: models.load_tokenizer(OUT / role) for role in ROLES}
-    pair = {role: models.load(OUT / role) for role in ROLES}
+    pair = {role: models.load(OUT / role, dtype="auto") for role in ROLES}
     vocabulary = models.vocabulary(tokenizers["student"], *pair.values())
     return {
         **{role: models.describe(model) for role, model in pair.items()},
@@ -81,7 +81,11 @@ def _materialise(folder: Path, role: str, settings: Any, params: Params) -> None
         if not (path / "config.json").exists():
             raise UserError(f"models.{role}.path: {settings.path} is no model folder (config.json)")
         models.write_reference(
-            target, path=str(path), trust_remote_code=params.models.trust_remote_code
+            target,
+            path=str(path),
+            # what later stages and scratch folders depend on: the path says nothing of content
+            sha256=fingerprint(path),
+            trust_remote_code=params.models.trust_remote_code,
         )
     elif isinstance(settings, HubModel):
         models.write_reference(
@@ -195,11 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.parse_args(argv)
     params = load()
     facts = base(params)
-    device = str(pick_device(params.runtime))
-    write_json(
-        Path("metrics/base.json"),
-        {"seconds": seconds(), "environment": environment(device), "pair": facts},
-    )
+    write_metrics("base", pick_device(params.runtime), {"pair": facts})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Stage `distill`: one method, a student per task and seed.
 
 Runs train side by side, one process per core; finished ones stay in scratch, so a change
-that touches one task or seed trains that one alone. `seq_kd`'s responses are made here
-once per run, before its first step.
+that touches one task or seed trains that one alone.
 """
 
 from __future__ import annotations
@@ -17,20 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import Task, training_task
-from pipelines.stage import environment, seconds
 from pipelines.stage import run as run_stage
+from pipelines.stage import write_metrics
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd.config import MethodSettings, Params, load, plain
-from skd.encode import Encoded
 from skd.errors import UserError
-from skd.evaluate import generate
-from skd.files import write_files, write_folder, write_json
-from skd.methods import DECODING, METHODS
-from skd.models import load_tokenizer, vocabulary
-from skd.sampling import uniform_noise
-from skd.seeding import generator
-from skd.sequences import Example
+from skd.files import write_files, write_folder
 
 OUT = Path("models/students")
 LOGS = Path("logs/distill")
@@ -70,10 +62,7 @@ def distill(params: Params, method: str) -> dict[str, Any]:
             seed=seed,
         )
         rows = subset(task.train, task.budget.student_examples, seed)
-        source = None
-        if METHODS[settings.method].response == "teacher":
-            source = _teacher_responses(params, task, settings, seed)
-        return lambda line: train_run(params, spec, task, rows, device, line, source)
+        return lambda line: train_run(params, spec, task, rows, device, line)
 
     results = run_jobs([job(*pair) for pair in wanted], count(params.runtime, device))
     runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
@@ -101,30 +90,6 @@ def start_of(task: str, settings: MethodSettings, seed: int) -> Path:
     if settings.student_init == "instruct":
         return Path("models/base/student")
     return Path("models/sft") / task / f"student-{seed}"
-
-
-def _teacher_responses(
-    params: Params, task: Task, settings: MethodSettings, seed: int
-) -> Callable[[Any, Encoded], list[Example]]:
-    """The teacher's own responses to the training prompts, made once."""
-
-    def make(teacher: Any, encoded: Encoded) -> list[Example]:
-        length = task.budget.max_new_tokens
-        tokenizer = load_tokenizer(Path("models/sft") / task.name / "teacher")
-        prompts = [example.prompt for example in encoded.examples]
-        generated = generate(
-            teacher,
-            prompts,
-            vocabulary(tokenizer, teacher),
-            length,
-            params.evaluate.batch_size,
-            DECODING[settings.decoding],
-            uniform_noise(len(prompts), length, generator(seed, "seq_kd")),
-        )
-        responses = zip(prompts, generated.responses, strict=True)
-        return [Example(prompt, tuple(response)) for prompt, response in responses]
-
-    return make
 
 
 def _publish(folder: Path, runs: dict[str, dict[int, dict[str, Any]]]) -> None:
@@ -156,11 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     params = load()
     facts = distill(params, arguments.method)
-    described = environment(str(pick_device(params.runtime)))
-    write_json(
-        Path("metrics/distill") / f"{arguments.method}.json",
-        {"seconds": seconds(), "environment": described, **facts},
-    )
+    write_metrics(f"distill/{arguments.method}", pick_device(params.runtime), facts)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from pipelines.inputs import DATA, test_rows
-from pipelines.stage import environment, jsonl, read_json, seconds
+from pipelines.stage import jsonl, read_json, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
 from skd.config import Budget, Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
-from skd.files import write_json, write_text
+from skd.files import write_text
 from skd.metrics.score import Scores, score
 
 STARTS = "starts"
@@ -143,17 +143,10 @@ def main(argv: list[str] | None = None) -> None:
     params = load()
     results = evaluate(params, arguments.method)
     name = arguments.method or STARTS
-    described = environment(str(pick_device(params.runtime)))
     for task, result in results.items():
         write_text(Path("records") / name / f"{task}.jsonl", jsonl(result.records))
-    write_json(
-        Path("metrics/evaluate") / f"{name}.json",
-        {
-            "seconds": seconds(),
-            "environment": described,
-            "tasks": {task: result.facts for task, result in results.items()},
-        },
-    )
+    facts = {"tasks": {task: result.facts for task, result in results.items()}}
+    write_metrics(f"evaluate/{name}", pick_device(params.runtime), facts)
 
 
 if __name__ == "__main__":

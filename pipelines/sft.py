@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.inputs import training_task
-from pipelines.stage import environment, seconds
 from pipelines.stage import run as run_stage
+from pipelines.stage import write_metrics
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd.config import Distill, MethodSettings, Optimisation, Params, load
-from skd.files import write_folder, write_json
+from skd.files import write_folder
 
 OUT = Path("models/sft")
 BASE = Path("models/base")
@@ -72,11 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     params = load()
     facts = sft(params, arguments.task)
-    device = str(pick_device(params.runtime))
-    write_json(
-        Path("metrics/sft") / f"{arguments.task}.json",
-        {"seconds": seconds(), "environment": environment(device), **facts},
-    )
+    write_metrics(f"sft/{arguments.task}", pick_device(params.runtime), facts)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import psutil
 
 from skd.config import canonical
 from skd.errors import UserError
+from skd.files import write_json
 
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
@@ -39,6 +40,12 @@ def run(main: Callable[[], None]) -> None:
 def seconds() -> float:
     """Wall seconds since this process began: a stage pays for its imports too."""
     return round(time.time() - psutil.Process().create_time(), 2)
+
+
+def write_metrics(name: str, device: object, facts: dict[str, Any]) -> None:
+    """metrics/<name>.json: what a stage counted, its wall seconds and the machine it ran on."""
+    path = Path("metrics") / f"{name}.json"
+    write_json(path, {"seconds": seconds(), "environment": environment(str(device)), **facts})
 
 
 def environment(device: str) -> dict[str, str]:

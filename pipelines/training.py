@@ -1,5 +1,7 @@
 """One training run of a stage: its scratch folder, its resume, its finished model.
 
+`seq_kd`'s responses are made here too, once per run, before its first step.
+
 A finished run stays in scratch under the hash of everything it depends on, so a stage
 that died in its third seed, or gained a fourth, trains only what is missing. Used by
 the stages that train; knows text only to encode it.
@@ -9,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,14 @@ from pipelines.closure import ROOT, closure
 from pipelines.inputs import Task
 from pipelines.stage import fingerprint, key
 from skd import models
-from skd.config import Distill, MethodSettings, Params
+from skd.config import Budget, Distill, MethodSettings, Params
 from skd.encode import Encoded, Row, encode
-from skd.evaluate import validator
+from skd.evaluate import generate, validator
 from skd.files import write_folder, write_json
+from skd.methods import DECODING, METHODS
+from skd.sampling import uniform_noise
 from skd.seeding import generator
-from skd.sequences import Example
+from skd.sequences import Example, Vocabulary
 from skd.train import Facts, Run, train
 
 
@@ -73,12 +78,8 @@ def train_run(
     rows: Sequence[Row],
     device: torch.device,
     position: int,
-    responses: Callable[[Any, Encoded], list[Example]] | None = None,
 ) -> dict[str, Any]:
-    """Train or find one model; returns its facts, with "folder" the model and "log" its log.
-
-    `responses` may replace the training rows' responses (seq_kd); it gets the teacher.
-    """
+    """Train or find one model; returns its facts, with "folder" the model and "log" its log."""
     scratch = scratch_of(params, spec, task, rows)
     finished = scratch / "finished.json"
     if finished.exists():
@@ -92,7 +93,12 @@ def train_run(
         teacher.requires_grad_(False)
     vocabulary = models.vocabulary(tokenizer, *(m for m in (student, teacher) if m is not None))
     encoded = encode(rows, task.prompt, tokenizer, task.budget)
-    examples = encoded.examples if responses is None else responses(teacher, encoded)
+    examples, began = encoded.examples, time.perf_counter()
+    if METHODS[spec.settings.method].response == "teacher":
+        examples = _teacher_responses(
+            teacher, spec, encoded, vocabulary, task.budget, params.evaluate.batch_size
+        )
+    preparation = time.perf_counter() - began
     facts = train(
         Run(
             settings=spec.settings,
@@ -124,11 +130,38 @@ def train_run(
         )
     )
     write_folder(scratch / "model", lambda folder: save(student, tokenizer, folder))
+    if examples is not encoded.examples:  # the teacher's work before the first step
+        facts.seconds += preparation
+        facts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
     result = _facts(facts, encoded, scratch)
     write_json(finished, result)
     for leftover in ("state", "best"):
         shutil.rmtree(scratch / leftover, ignore_errors=True)
     return result
+
+
+def _teacher_responses(
+    teacher: Any,
+    spec: Spec,
+    encoded: Encoded,
+    vocabulary: Vocabulary,
+    budget: Budget,
+    batch_size: int,
+) -> list[Example]:
+    """The teacher's own responses to the training prompts."""
+    length = budget.max_new_tokens
+    prompts = [example.prompt for example in encoded.examples]
+    generated = generate(
+        teacher,
+        prompts,
+        vocabulary,
+        length,
+        batch_size,
+        DECODING[spec.settings.decoding],
+        uniform_noise(len(prompts), length, generator(spec.seed, "seq_kd")),
+    )
+    responses = zip(prompts, generated.responses, strict=True)
+    return [Example(prompt, tuple(response)) for prompt, response in responses]
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -137,8 +170,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _facts(facts: Facts, encoded: Encoded, scratch: Path) -> dict[str, Any]:
-    accepted = facts.sampled_tokens - facts.replaced_tokens
-    judged = facts.sampled_tokens if facts.teacher_passes else 0
+    judged = facts.judged_tokens
+    accepted = judged - facts.replaced_tokens
     return {
         "seconds": round(facts.seconds, 2),
         "steps": facts.step,

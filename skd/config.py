@@ -162,7 +162,7 @@ class Optimisation:
     validate_every: Positive | None = None  # optimiser steps; None: at the end only
     validation_examples: Positive | None = None  # first rows of the split; None: all
     patience: Positive | None = None  # validations without improvement before stopping; None: never
-    checkpoint_every: Positive = 100  # optimiser steps between resumable states
+    checkpoint_every: Positive = 50  # optimiser steps, at least, between resumable states
     gradient_checkpointing: bool = False
 
 

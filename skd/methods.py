@@ -171,13 +171,14 @@ def loss_sum(
     teacher_log = None if teacher is None else teacher.log_softmax(-1)
     total = student.new_zeros(())
     kl = None
-    if teacher_log is not None:
-        with torch.no_grad():
-            kl = forward_kl(teacher_log, student_log, 0.0).sum()
     if method.divergence:
         assert teacher_log is not None
-        values = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta)
-        total = total + method.divergence * values.sum()
+        value = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta).sum()
+        total = total + method.divergence * value
+        kl = value.detach() if divergence.name == "forward_kl" else None
+    if kl is None and teacher_log is not None:
+        with torch.no_grad():
+            kl = forward_kl(teacher_log, student_log, 0.0).sum()
     if method.cross_entropy:
         labels, kept = _labels(method, teacher, targets, replaced)
         chosen = -student_log.gather(-1, labels[:, None]).squeeze(-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
@@ -30,6 +30,7 @@ from skd.sequences import Vocabulary
 
 REFERENCE = "reference.json"
 _PAD, _END, _USER, _ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
+_MARK = "⁂"  # an answer that no template holds itself
 _TEMPLATE = (
     "{% for message in messages %}"
     "{% if message.role == 'user' %}<|user|>{{ message.content }}"
@@ -42,14 +43,16 @@ _TEMPLATE = (
 def load(
     folder: Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
     dropout: float = 0.0,
 ) -> PreTrainedModel:
     """A causal LM from a model folder, in evaluation mode. Raises `UserError` when it cannot."""
     where, options = _resolve(folder)
+    if dropout:  # not every architecture takes it, so it is named only when asked for
+        options["attention_dropout"] = dropout
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=True, attention_dropout=dropout, **options
+            where, dtype=dtype, use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(where, error) from error
@@ -137,6 +140,8 @@ def procedural(settings: ProceduralModel, tokenizer: PreTrainedTokenizerBase) ->
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
             max_position_embeddings=1024,
+            # 0.02 suits thousands of units: at a hundred it starves attention for many steps.
+            initializer_range=0.05,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -217,9 +222,9 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     Gemma's turns end with `<end_of_turn>`, its `eos_token` is another.
     """
     if tokenizer.chat_template is not None:
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
         text = tokenizer.apply_chat_template(turns, tokenize=False)
-        tail = tokenizer(text[text.rindex("b") + 1 :], add_special_tokens=False).input_ids
+        tail = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False).input_ids
         if tail and tail[0] in tokenizer.all_special_ids:
             return int(tail[0])
     if tokenizer.eos_token_id is None:

@@ -69,11 +69,11 @@ class Facts:
     seconds: float = 0.0
     prompts: int = 0
     response_tokens: int = 0
-    sampled_tokens: int = 0  # emitted by interleaved or student sampling
+    judged_tokens: int = 0  # emitted by interleaved sampling
     replaced_tokens: int = 0
     student_sampled_tokens: int = 0  # proposed, thrown-away ones included
-    teacher_passes: int = 0
-    teacher_tokens: int = 0
+    teacher_passes: int = 0  # forward calls, in sampling and in the loss
+    teacher_tokens: int = 0  # that went through them
     validation: dict[str, float] = field(default_factory=dict)  # of the best weights
 
 
@@ -95,7 +95,7 @@ def train(run: Run) -> Facts:
     if optimisation.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     queue: list[tuple[Batch, Rollout | None]] = []
-    began, before = time.perf_counter(), facts.seconds
+    began, before, saved = time.perf_counter(), facts.seconds, facts.step
     bar = tqdm(
         total=optimisation.steps,
         initial=facts.step,
@@ -114,7 +114,7 @@ def train(run: Run) -> Facts:
             rate = learning_rate(optimisation, run.settings.learning_rate, step)
             row = _update(run, step, batch, optimizer, parameters, rate)
             facts.step += 1
-            _count(facts, batch, rollout)
+            _count(facts, run.method, batch, rollout)
             seconds = time.perf_counter() - started
             row |= _rollout_row(batch, rollout, seconds) | {"staleness": staleness}
             if _due(optimisation.validate_every, facts.step) or facts.step == optimisation.steps:
@@ -123,8 +123,9 @@ def train(run: Run) -> Facts:
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             facts.seconds = before + time.perf_counter() - began
-            if _due(optimisation.checkpoint_every, facts.step) and not queue:
+            if facts.step - saved >= optimisation.checkpoint_every and not queue:
                 save_state(run.scratch / "state", student, optimizer, vars(facts))
+                saved = facts.step
     _restore_best(run)
     return facts
 
@@ -232,11 +233,15 @@ def _precision(model: PreTrainedModel) -> torch.autocast:
 
 
 # ---------------------------------------------------------- log and selection
-def _count(facts: Facts, batch: Batch, rollout: Rollout | None) -> None:
+def _count(facts: Facts, method: Method, batch: Batch, rollout: Rollout | None) -> None:
     facts.prompts += len(batch.tokens)
     facts.response_tokens += batch.response_tokens
+    if method.needs_teacher:
+        facts.teacher_passes += 1
+        facts.teacher_tokens += int(batch.lengths.sum())
     if rollout is not None:
-        facts.sampled_tokens += rollout.batch.response_tokens
+        if rollout.batch.replaced is not None:
+            facts.judged_tokens += rollout.batch.response_tokens
         facts.replaced_tokens += rollout.replacements
         facts.student_sampled_tokens += rollout.student_tokens
         facts.teacher_passes += rollout.teacher_passes

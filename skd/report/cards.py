@@ -19,6 +19,12 @@ def cards(run: Run, provenance: Provenance) -> dict[str, str]:
     }
 
 
+def _rows(task: TaskRun, method: str) -> str:
+    seen = sorted({run["training_rows"] for run in task.training[method].seeds.values()})
+    of = task.card["splits"]["train"]["rows"]
+    return f"each student saw {' or '.join(map(str, seen))} of {of:,} training rows"
+
+
 def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
     training, model = task.training[method], task.models[method]
     start = start_of(task, method)
@@ -34,7 +40,7 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 | :-- | :-- |
 | teacher | {_model(run, "teacher")}, fine-tuned on the task |
 | student | {_model(run, "student")}, {start} start |
-| data | {plain_text(source_text(task))}, {task.card["splits"]["train"]["rows"]:,} training rows |
+| data | {plain_text(source_text(task))}; {_rows(task, method)} |
 | data licence | {plain_text(licence)} |
 | budget | {training.budget["steps"]:,} steps of {training.budget["batch_size"]} prompts |
 | code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +89,133 @@ def test_the_report_and_its_numbers_are_there(project) -> None:
     assert list((project / "reports/figures").glob("*.png"))
     for path in (project / "reports/cards").iterdir():
         assert "summarization" in path.read_text()
+
+
+def test_metrics_and_plots_are_declared(project) -> None:
+    shown = dvc(project, "metrics", "show", "--json")
+    assert shown.returncode == 0, shown.stderr
+    files = {path for rev in json.loads(shown.stdout).values() for path in rev["data"]}
+    assert {"metrics/evaluate/skd.json", "metrics/base.json"} <= {Path(f).as_posix() for f in files}
+    assert "validation_metric" in dvc(project, "plots", "show", "--json").stdout
+
+
+def test_a_published_student_loads_with_transformers_alone(project) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = project / "models/students/skd/summarization/20"
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    assert (
+        len(AutoTokenizer.from_pretrained(folder)) <= model.get_output_embeddings().weight.shape[0]
+    )
+    assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_equal_budgets_are_in_the_files(project) -> None:
+    budgets = []
+    for path in (project / "metrics/distill").iterdir():
+        facts = json.loads(path.read_text())
+        budgets.append(
+            (facts["budget"]["steps"], facts["tasks"]["summarization"]["seeds"]["20"]["prompts"])
+        )
+    assert len(budgets) == 3
+    assert len(set(budgets)) == 1
+
+
+def test_a_second_run_has_nothing_to_do(project) -> None:
+    assert ran(repro(project)) == set()
+    assert "up to date" in dvc(project, "status").stdout
+
+
+def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_cache(project):
+    edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=7))
+    assert ran(repro(project)) == {"distill@skd", "evaluate@skd", "report"}
+    edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=1))
+    assert ran(repro(project)) <= {"report"}  # its outputs belong to git, not to the cache
+
+
+def test_settings_of_this_machine_rerun_nothing(project) -> None:
+    edit(project, lambda p: p["runtime"].update(workers=1, progress=False))
+    assert ran(repro(project)) == set()
+
+
+def test_a_deleted_checkpoint_comes_back_without_training(project) -> None:
+    folder = project / "models/students/skd/summarization/20"
+    before = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    assert ran(repro(project)) == set()
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_another_seed_trains_only_that_seed(project) -> None:
+    finished = {p: p.stat().st_mtime_ns for p in (project / ".scratch").glob("*/finished.json")}
+    edit(project, lambda p: p["experiment"].update(seeds=[20, 21]))
+    repro(project)
+    after = {p: p.stat().st_mtime_ns for p in (project / ".scratch").glob("*/finished.json")}
+    assert finished.items() <= after.items()
+    new = {path.parent.name.rsplit("-", 1)[0] for path in after.keys() - finished.keys()}
+    assert new == {
+        "sft-summarization-student-21",
+        *(f"summarization-{m}-21" for m in ("sft", "on_policy_kd", "skd")),
+    }
+
+
+def test_a_killed_run_goes_on_where_it_was(project) -> None:
+    edit(project, lambda p: p["distill"]["optimisation"].update(steps=400, checkpoint_every=4))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--single-item", "distill@skd"],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.time() + 60
+    while time.time() < deadline and not list((project / ".scratch").glob("*skd-2*/state")):
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    (state, *_) = (project / ".scratch").glob("*skd-2*/state")
+    reached = json.loads((state / "facts.json").read_text())["step"]
+    assert 0 < reached < 400
+    repro(project, "--single-item", "distill@skd")
+    log = project / "models/students/skd/summarization/20/log.jsonl"
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == list(range(1, 401))
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "message"),
+    [
+        (
+            lambda p: p["distill"].update(blocksize=4),
+            "prepare",
+            "unknown parameter 'distill.blocksize'",
+        ),
+        (
+            lambda p: p["budget"]["summarization"].update(max_prompt_tokens=10),
+            "sft@summarization",
+            "over max_prompt_tokens=10",
+        ),
+        (
+            lambda p: p["models"].update(
+                teacher={"kind": "folder", "path": "nowhere"},
+                student={"kind": "layers", "keep": [0]},
+            ),
+            "base",
+            "models.teacher.path: nowhere is no model folder",
+        ),
+    ],
+)
+def test_a_mistake_ends_a_stage_with_one_message_and_nothing_half_written(
+    project, change, stage, message
+) -> None:
+    original = (project / "params.yaml").read_text()
+    try:
+        edit(project, change)
+        ended = dvc(project, "repro", "-f", "--single-item", stage)
+    finally:
+        (project / "params.yaml").write_text(original)
+    assert ended.returncode != 0
+    assert message in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert not list(project.glob("**/.*.partial"))

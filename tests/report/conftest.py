@@ -135,6 +135,7 @@ class Writer:
                 "teacher_tokens": 150_000,
                 "acceptance_rate": acceptance if interleaved else None,
                 "validation": {TASKS[self.kind].primary: mean},
+                "training_rows": 300,
                 "dropped_prompts": 0,
             }
             for seed in self.seeds

@@ -35,7 +35,7 @@ class Stage:
 def plan(root: Path, targets: Iterable[str] | None = None, force: bool = False) -> list[Stage]:
     """The stages that `dvc repro [targets]` would visit, every upstream before its downstream.
 
-    A target is a stage, one cell of a matrix (`sft@arithmetic`) or a whole matrix (`sft`).
+    A target is a stage, one cell of a matrix (`distill@skd`) or a whole matrix (`distill`).
     With `force` no stage is fresh. Raises `UserError` when `dvc.yaml`, a parameter that it
     uses, a target or a stage's `meta:` is wrong.
     """

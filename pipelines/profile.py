@@ -3,7 +3,7 @@
 A profile is the embedded default with whole top-level sections replaced by its own. The
 result is checked before anything is written; what was in params.yaml is kept beside it.
 Switching back is served from DVC's run cache: what the former profile left of tasks that the
-new one lacks is removed, because stages depend on `data` and `models/sft` as wholes.
+new one lacks is removed from `data`, because stages depend on it as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skd.files import write_text
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
-TASK_FOLDERS = ("data", "models/sft")  # outputs of stages, a folder per task; in DVC's cache
+DATA = Path("data")  # an output of `prepare` per task; DVC has it in its cache
 
 
 def compose(name: str, folder: Path = PROFILES) -> str:
@@ -62,10 +62,9 @@ def use(name: str, root: Path = Path()) -> None:
         write_text(target.with_name("params.yaml.previous"), target.read_text(encoding="utf-8"))
     write_text(target, text)
     tasks = YAML(typ="safe").load(text)["experiment"]["tasks"]
-    for parent in TASK_FOLDERS:
-        for folder in sorted(root.joinpath(parent).glob("*/")):
-            if folder.name not in tasks:
-                shutil.rmtree(folder)
+    for folder in sorted((root / DATA).glob("*/")):
+        if folder.name not in tasks:
+            shutil.rmtree(folder)
 
 
 def main(argv: list[str] | None = None) -> None:

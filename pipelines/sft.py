@@ -1,7 +1,8 @@
-"""Stage `sft`: fine-tune the teacher on a task, and one student per seed on its few rows.
+"""Stage `sft`: fine-tune, on every task, the teacher and one student per seed.
 
-The teacher sees the whole training split; a student's subset is drawn by its seed, and the
-same subset is what every distillation of that seed sees.
+The teacher sees the whole training split; a student few rows of it, drawn by its seed, and
+the same rows are what every distillation of that seed sees. Runs train side by side, one
+process per core, the teachers' long ones first.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.inputs import training_task
+from pipelines.inputs import Task, training_task
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
 from pipelines.training import Spec, public, subset, train_run
@@ -22,57 +23,60 @@ from skd.files import write_folder
 
 OUT = Path("models/sft")
 BASE = Path("models/base")
+TEACHER = "teacher"
 
 
-def sft(params: Params, name: str) -> dict[str, Any]:
-    """Fill models/sft/<task>/{teacher,student-<seed>}; returns the runs' facts."""
-    task = training_task(params, name)
+def sft(params: Params) -> dict[str, Any]:
+    """Fill models/sft/<task>/{teacher,student-<seed>}; returns each task's runs' facts."""
     device = pick_device(params.runtime)
+    tasks = [training_task(params, name) for name in params.experiment.tasks]
+    wanted: list[tuple[Task, str, Optimisation]] = []
+    if params.sft.teacher is not None:
+        wanted += [(task, TEACHER, params.sft.teacher) for task in tasks]
+    for seed in params.experiment.seeds:
+        wanted += [(task, f"student-{seed}", params.sft.student) for task in tasks]
 
-    def job(
-        role: str, optimisation: Optimisation, seed: int, size: int | None
-    ) -> Callable[[int], dict[str, Any]]:
+    def job(task: Task, model: str, optimisation: Optimisation) -> Callable[[int], dict[str, Any]]:
+        role, _, number = model.partition("-")
+        seed = int(number or 0)
         spec = Spec(
-            name=f"sft-{name}-{role}-{seed}",
+            name=f"sft-{task.name}-{model}",
             settings=MethodSettings(method="sft"),
             distill=Distill(optimisation=optimisation),
             start=BASE / role,
             teacher=None,
             seed=seed,
         )
-        return lambda line: train_run(
-            params, spec, task, subset(task.train, size, seed), device, line
-        )
+        size = None if role == TEACHER else task.budget.student_examples
+        rows = subset(task.train, size, seed)
+        return lambda line: train_run(params, spec, task, rows, device, line)
 
-    seeds = params.experiment.seeds
-    examples = task.budget.student_examples
-    jobs = [job("student", params.sft.student, seed, examples) for seed in seeds]
-    students = dict(zip(seeds, run_jobs(jobs, count(params.runtime, device)), strict=True))
-    teacher = None
-    if params.sft.teacher is not None:  # one long run: alone, with every core
-        (teacher,) = run_jobs([job("teacher", params.sft.teacher, 0, None)], 1)
-    write_folder(OUT / name, lambda folder: _publish(folder, teacher, students))
+    results = run_jobs([job(*run) for run in wanted], count(params.runtime, device))
+    runs: dict[str, dict[str, dict[str, Any]]] = {task.name: {} for task in tasks}
+    for (task, model, _), facts in zip(wanted, results, strict=True):
+        runs[task.name][model] = facts
+    write_folder(OUT, lambda folder: _publish(folder, runs))
     return {
-        "teacher": public(teacher) if teacher else None,
-        "students": {str(seed): public(facts) for seed, facts in students.items()},
+        "tasks": {
+            name: {"runs": {model: public(facts) for model, facts in models.items()}}
+            for name, models in runs.items()
+        }
     }
 
 
-def _publish(
-    folder: Path, teacher: dict[str, Any] | None, students: dict[int, dict[str, Any]]
-) -> None:
-    shutil.copytree(teacher["folder"] if teacher else BASE / "teacher", folder / "teacher")
-    for seed, facts in students.items():
-        shutil.copytree(facts["folder"], folder / f"student-{seed}")
+def _publish(folder: Path, runs: dict[str, dict[str, dict[str, Any]]]) -> None:
+    for name, models in runs.items():
+        for model, facts in models.items():
+            shutil.copytree(facts["folder"], folder / name / model)
+        if TEACHER not in models:  # it is already tuned
+            shutil.copytree(BASE / TEACHER, folder / name / TEACHER)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", help="a row of `data` in params.yaml")
-    arguments = parser.parse_args(argv)
+    parser.parse_args(argv)
     params = load()
-    facts = sft(params, arguments.task)
-    write_metrics(f"sft/{arguments.task}", pick_device(params.runtime), facts)
+    write_metrics("sft", pick_device(params.runtime), sft(params))
 
 
 if __name__ == "__main__":

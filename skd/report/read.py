@@ -135,7 +135,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
         name=task,
         kind=card["task"],
         card=card,
-        sft=_json(root / "metrics" / "sft" / f"{task}.json", f"sft@{task}"),
+        sft=_sft(root, task),
         rows=rows,
         models=models,
         training={method: _training(root, task, method, seeds) for method in methods},
@@ -143,6 +143,14 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
     )
     _check_examples(run)
     return run
+
+
+def _sft(root: Path, task: str) -> Json:
+    path = root / "metrics" / "sft.json"
+    facts = _json(path, "sft")
+    if task not in facts["tasks"]:
+        raise _stale(path, f"no task {task!r}", "sft")
+    return {"seconds": _share(facts, task, "runs"), "environment": facts["environment"]}
 
 
 def _models(
@@ -213,17 +221,17 @@ def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
         method=facts["method"],
         budget=facts["budget"],
         seeds={seed: runs[seed] for seed in seeds},
-        seconds=_share(facts, task),
+        seconds=_share(facts, task, "seeds"),
         environment=facts["environment"],
         log=log,
     )
 
 
-def _share(facts: Json, task: str) -> float:
+def _share(facts: Json, task: str, runs: str) -> float:
     """A task's part of its stage's wall seconds, by the seconds of its runs."""
     spent = {
-        name: sum(run["seconds"] for run in runs["seeds"].values())
-        for name, runs in facts["tasks"].items()
+        name: sum(run["seconds"] for run in whole[runs].values())
+        for name, whole in facts["tasks"].items()
     }
     return float(facts["seconds"] * spent[task] / sum(spent.values()))
 

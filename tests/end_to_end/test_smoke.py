@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import signal
@@ -78,7 +79,7 @@ def project(tmp_path_factory) -> Path:
 
 
 def test_the_report_and_its_numbers_are_there(project) -> None:
-    text = (project / "reports/report.md").read_text()
+    text = html.unescape((project / "reports/report.md").read_text())
     for name in ("skd", "on_policy_kd", "teacher", "student_init"):
         assert name in text
     with (project / "reports/results.csv").open() as file:
@@ -193,7 +194,7 @@ def test_a_killed_run_goes_on_where_it_was(project) -> None:
         ),
         (
             lambda p: p["budget"]["summarization"].update(max_prompt_tokens=10),
-            "sft@summarization",
+            "sft",
             "over max_prompt_tokens=10",
         ),
         (

@@ -269,7 +269,7 @@ def test_unequal_budgets_are_named(make_tree):
     [
         ("metrics/base.json", "base"),
         ("metrics/prepare/summarization.json", "prepare@summarization"),
-        ("metrics/sft/summarization.json", "sft@summarization"),
+        ("metrics/sft.json", "sft"),
         ("data/summarization/test.jsonl", "prepare@summarization"),
         ("metrics/evaluate/starts.json", "evaluate_starts"),
         ("records/starts/summarization.jsonl", "evaluate_starts"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from skd.cache import attention_mask
 from skd.config import Distill, Divergence, MethodSettings, Sampling
 from skd.divergences import DIVERGENCES, forward_kl
 from skd.sampling import Rollout, Teacher, sample, uniform_noise
@@ -146,9 +147,17 @@ def response_logits(model: PreTrainedModel, batch: Batch, vocabulary: Vocabulary
     def pick(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0][wanted], *inputs[1:])
 
+    width = batch.tokens.shape[1]
+    positions = torch.arange(width, device=batch.tokens.device)[None]
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        logits = model(input_ids=batch.tokens, use_cache=False).logits[:, : vocabulary.size]
+        output = model(
+            input_ids=batch.tokens,
+            position_ids=positions,
+            attention_mask=attention_mask(model, positions, width),
+            use_cache=False,
+        )
+        logits = output.logits[:, : vocabulary.size]
     finally:
         hook.remove()
     return logits if logits.dtype == torch.float64 else logits.float()

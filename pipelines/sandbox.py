@@ -1,7 +1,7 @@
 """A copy of this project in a folder of its own, under another profile, and a run in it.
 
 For `make smoke` and the end-to-end tests: the copy holds what git tracks, as it stands in
-the working tree, and leaves params.yaml, dvc.lock and the reports of the original alone.
+the working tree, but nothing that a run made. The original is left alone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def copy_project(target: Path, profile: str) -> None:
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():  # a file deleted in the working tree is still listed
+        made = name == "dvc.lock" or name.startswith(("metrics/", "reports/"))
+        if not made and (ROOT / name).is_file():  # one deleted in the working tree is still listed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    (target / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=target, check=True)
     use(profile, target)
 

@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test smoke flow ui profile lint clean
+.PHONY: help install repro test smoke flow ui bench profile lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ flow: $(READY)  ## run the same graph through Prefect, stages in parallel
 
 ui: $(READY)    ## open a loopback Prefect server with a deployment to start and schedule (PORT=4200)
 	$(PY) -m pipelines.flow ui --port $(or $(PORT),4200)
+
+bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchmarks.md (12 minutes)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0
+	$(PY) -m benchmarks
 
 profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME: list them
 	@$(PY) -m pipelines.profile $(NAME)

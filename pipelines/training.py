@@ -29,7 +29,7 @@ from skd.encode import Encoded, Row, encode
 from skd.evaluate import generate, validator
 from skd.files import write_folder, write_json
 from skd.methods import DECODING, METHODS
-from skd.sampling import uniform_noise
+from skd.rollout import uniform_noise
 from skd.seeding import generator
 from skd.sequences import Example, Vocabulary
 from skd.train import Facts, Run, train

@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from skd.states import final_states
+
 
 class SlotCache(Cache):
     """Keys and values [B, heads, slots, d] per layer, for unmodified Hugging Face decoders."""
@@ -60,57 +62,21 @@ class SlotCache(Cache):
 
 
 class CachedModel:
-    """One decoder with its slot cache: `logits` extends every row at its own positions."""
+    """One decoder with its slot cache: `states` extends every row at its own positions."""
 
     def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
         self.model = model
         self.cache = SlotCache(rows, slots)
 
-    def logits(self, tokens: Tensor, positions: Tensor, used: int, keep: int = 0) -> Tensor:
-        """[B, T] tokens at [B, T] positions -> [B, T, V] logits (the last `keep`; 0: all).
-
-        `used` bounds the slots that are read: one more than the largest position.
-        """
+    def states(self, tokens: Tensor, positions: Tensor, used: int) -> Tensor:
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states."""
         self.cache.place(positions, used)
-        output = self.model(
-            input_ids=tokens,
-            position_ids=positions,
-            attention_mask=attention_mask(self.model, positions, used),
+        return final_states(
+            self.model,
+            tokens,
+            positions,
+            used,
             cache_position=torch.arange(tokens.shape[1], device=tokens.device),
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=keep,
         )
-        return output.logits
-
-
-def attention_mask(
-    model: PreTrainedModel, positions: Tensor, used: int
-) -> Tensor | dict[str, Tensor]:
-    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2 and 3).
-
-    Made here although the library would make one: its general way takes a fifth of a small
-    model's step. Right padding needs no more than causality.
-    """
-    config = model.config
-    slots = torch.arange(used, device=positions.device)
-    distance = positions[:, None, :, None] - slots
-    full = distance >= 0
-    window = getattr(config, "sliding_window", None)
-    if not window:
-        return _as_read(full, model)
-    sliding = _as_read(full & (distance < window), model)
-    kinds = getattr(config, "layer_types", None)
-    if kinds is None:  # Mistral, Phi-3: every layer slides
-        return sliding
-    if "sliding_attention" not in kinds:
-        return _as_read(full, model)
-    return {"full_attention": _as_read(full, model), "sliding_attention": sliding}
-
-
-def _as_read(mask: Tensor, model: PreTrainedModel) -> Tensor:
-    """SDPA reads booleans; eager attention adds its mask to the scores."""
-    if model.config._attn_implementation != "eager":
-        return mask
-    lowest = torch.finfo(model.dtype).min
-    return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, lowest)

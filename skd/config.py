@@ -183,7 +183,8 @@ class Distill:
     optimisation: Optimisation
     student_sampling: Sampling = Field(default_factory=Sampling)
     teacher_sampling: Sampling = Field(default_factory=Sampling)
-    block_size: Positive = 4  # γ: tokens the student proposes per teacher pass
+    # γ: tokens the student proposes per teacher pass; auto: by what was accepted so far
+    block_size: Positive | Literal["auto"] = "auto"
     rollout_steps: Positive = (
         1  # optimiser steps whose responses are sampled together; 1: on-policy
     )

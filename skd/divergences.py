@@ -1,44 +1,40 @@
 """Divergences between the teacher's and the student's next-token distributions.
 
-Each takes log-probabilities [N, V] over the full common vocabulary and gives [N] nats.
-Nothing here knows temperatures, masks or batches: `skd.methods` averages.
+Each takes log-probabilities [N, V] over the full common vocabulary and gives its values
+[N] in nats with its slope [N, V], q·∂D/∂q for the student's probabilities q. A term c·q of
+the slope changes nothing (`logit_gradient` projects it out), so constants are left out.
+Nothing here knows temperatures, masks or batches: `skd.losses` sums.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 LogProbabilities = Tensor  # [N, V]
+Valued = tuple[Tensor, Tensor]  # values [N], slope [N, V]
 
 
-def _kl(log_p: LogProbabilities, log_q: LogProbabilities) -> Tensor:
-    """Σ p (log p - log q), with 0 log 0 = 0 in value and gradient."""
-    empty = log_p == -math.inf
-    safe_p = log_p.masked_fill(empty, 0.0)
-    terms = safe_p.exp() * (safe_p - log_q.masked_fill(empty, 0.0))
-    return terms.masked_fill(empty, 0.0).sum(-1)
+def logit_gradient(slope: Tensor, student: LogProbabilities) -> Tensor:
+    """[N, V] ∂D/∂z for the student's logits z, in place of `slope`: u - q Σu."""
+    return slope.addcmul_(student.exp(), slope.sum(-1, keepdim=True), value=-1.0)
 
 
-def _log_mixture(log_p: LogProbabilities, log_q: LogProbabilities, share: float) -> Tensor:
-    """log(share·p + (1-share)·q)"""
-    return torch.logaddexp(log_p + math.log(share), log_q + math.log1p(-share))
-
-
-def forward_kl(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def forward_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(teacher ‖ student): the paper's main divergence."""
-    return _kl(teacher, student)
+    p = teacher.exp()
+    return _expected(p, teacher, student), p.neg_()
 
 
-def reverse_kl(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def reverse_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(student ‖ teacher)."""
-    return _kl(student, teacher)
+    slope = _terms(student.exp(), student, teacher)
+    return slope.sum(-1), slope
 
 
-def jsd(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def jsd(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """β KL(teacher ‖ M) + (1-β) KL(student ‖ M), M = β teacher + (1-β) student.
 
     GKD (arXiv 2306.13649, eq. 1). At β = 0 and 1 it is the limit of JSD/β and
@@ -46,32 +42,61 @@ def jsd(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
     """
     if beta in (0.0, 1.0):
         return (reverse_kl if beta else forward_kl)(teacher, student, beta)
-    mixture = _log_mixture(teacher, student, beta)
-    return beta * _kl(teacher, mixture) + (1.0 - beta) * _kl(student, mixture)
+    p, q = teacher.exp(), student.exp()
+    mixture = _mixture(p, q, beta).log_()
+    slope = _terms(q, student, mixture).mul_(1.0 - beta)
+    return beta * _expected(p, teacher, mixture) + slope.sum(-1), slope
 
 
-def skew_kl(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def skew_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(teacher ‖ α teacher + (1-α) student), α = beta (DistiLLM, arXiv 2402.03898)."""
-    return _skewed(teacher, student, beta)
+    if beta == 0.0:
+        return forward_kl(teacher, student, beta)
+    p, q = teacher.exp(), student.exp()
+    mixture = _mixture(p, q, beta)
+    values = _expected(p, teacher, mixture.log())
+    slope = _nought_where_empty(p.mul_(q).div_(mixture), mixture)
+    return values, slope.mul_(beta - 1.0)
 
 
-def skew_rkl(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def skew_rkl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(student ‖ α student + (1-α) teacher), α = beta (DistiLLM, arXiv 2402.03898)."""
-    return _skewed(student, teacher, beta)
+    if beta == 0.0:
+        return reverse_kl(teacher, student, beta)
+    p, q = teacher.exp(), student.exp()
+    mixture = _mixture(q, p, beta)
+    terms = _terms(q, student, mixture.log())
+    share = _nought_where_empty(q.square_().div_(mixture), mixture)
+    return terms.sum(-1), terms.sub_(share, alpha=beta)
 
 
-def _skewed(log_p: LogProbabilities, log_q: LogProbabilities, share: float) -> Tensor:
-    if share == 0.0:
-        return _kl(log_p, log_q)
-    return _kl(log_p, log_p if share == 1.0 else _log_mixture(log_p, log_q, share))
-
-
-def total_variation(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+def total_variation(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """½ Σ |teacher - student|, in [0, 1]."""
-    return 0.5 * (teacher.exp() - student.exp()).abs().sum(-1)
+    q = student.exp()
+    excess = q - teacher.exp()
+    return 0.5 * excess.abs().sum(-1), excess.sign_().mul_(q).mul_(0.5)
 
 
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+def _expected(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities) -> Tensor:
+    """Σ p (log p - log q)"""
+    return _terms(p, log_p, log_q).sum(-1)
+
+
+def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities) -> Tensor:
+    """p (log p - log q), with 0 log 0 = 0."""
+    return _nought_where_empty((log_p - log_q).mul_(p), p)
+
+
+def _nought_where_empty(values: Tensor, mass: Tensor) -> Tensor:
+    return values.masked_fill_(mass == 0.0, 0.0)
+
+
+def _mixture(p: Tensor, q: Tensor, share: float) -> Tensor:
+    """share·p + (1-share)·q"""
+    return torch.lerp(q, p, share)
+
+
+DIVERGENCES: dict[str, Callable[[LogProbabilities, LogProbabilities, float], Valued]] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "jsd": jsd,

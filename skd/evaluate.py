@@ -15,10 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skd.config import Divergence, Sampling
 from skd.encode import Encoded, decode
-from skd.methods import Method, loss_sum, response_logits
+from skd.losses import Predictions, method_loss
+from skd.methods import Method
 from skd.metrics.score import score
 from skd.sampling import evaluating, sample
 from skd.sequences import Vocabulary, collate
+from skd.states import batch_states
 from skd.tasks import TASKS
 
 GREEDY = Sampling(temperature=0.0)
@@ -104,9 +106,20 @@ def _likelihood(
         for start in range(0, len(encoded.examples), batch_size):
             batch = collate(encoded.examples[start : start + batch_size], vocabulary.pad)
             batch = batch.to(model.device)
-            student = response_logits(model, batch, vocabulary)
-            other = None if teacher is None else response_logits(teacher, batch, vocabulary)
-            total, kl_sum = loss_sum(_MEASURE, Divergence(), student, other, batch.targets, None)
+            student, *other = [
+                Predictions(m, batch_states(m, batch)[batch.predictors])
+                for m in (model, teacher)
+                if m is not None
+            ]
+            total, kl_sum = method_loss(
+                _MEASURE,
+                Divergence(),
+                student,
+                other[0] if other else None,
+                batch.targets,
+                None,
+                vocabulary.size,
+            )
             loss += total.item()
             kl += 0.0 if kl_sum is None else kl_sum.item()
             tokens += batch.response_tokens

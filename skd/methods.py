@@ -1,10 +1,12 @@
-"""A method is where the response comes from × the loss. Both are rows of one table.
+"""A method is where the response comes from × the loss. Both are columns of one table.
 
-Knows ids and logits only; neither text nor the optimiser.
+`respond` makes a step's responses, with the teacher's states at them; `skd.losses` makes the
+loss. Knows ids only; neither text nor the optimiser.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +15,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.cache import attention_mask
-from skd.config import Distill, Divergence, MethodSettings, Sampling
-from skd.divergences import DIVERGENCES, forward_kl
-from skd.sampling import Rollout, Teacher, sample, uniform_noise
+from skd.config import Distill, MethodSettings, Sampling
+from skd.rollout import Rollout, uniform_noise
+from skd.sampling import Teacher, sample
 from skd.seeding import generator
 from skd.sequences import Batch, Example, Vocabulary, collate
+from skd.states import batch_states
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ DECODING = {"greedy": Sampling(temperature=0.0), "sample": Sampling(temperature=
 
 
 # ------------------------------------------------------------------ responses
+@dataclass(frozen=True)
+class Responses:
+    """A batch to train on, and what it took."""
+
+    batch: Batch  # with the teacher's states where the method needs the teacher
+    rollout: Rollout | None  # behind the sampled rows
+    teacher_passes: int
+    teacher_tokens: int
+
+
 def respond(
     method: Method,
     settings: MethodSettings,
@@ -78,30 +90,42 @@ def respond(
     max_new_tokens: int,
     progress: float,
     key: tuple[object, ...],
-) -> tuple[Batch, Rollout | None]:
-    """The batch that this step trains on, and the rollout behind its sampled rows.
+) -> Responses:
+    """The responses to these examples' prompts.
 
-    progress: share of the run done. key: names the random numbers of this step.
+    The teacher scored every kept token of interleaved rows while it verified them, so only
+    the other rows cost it a forward. progress: share of the run done. key: names the random
+    numbers of this step.
     """
     sampled = _sampled_rows(method, len(examples), progress, key)
-    if not sampled:
-        return collate(examples, vocabulary.pad), None
-    interleaving = None
-    if method.response == "interleaved":
+    rollout = None
+    if sampled:
+        interleaving = None
+        if method.response == "interleaved":
+            assert teacher is not None
+            interleaving = Teacher(teacher, settings.acceptance, distill.teacher_sampling, progress)
+        noise = uniform_noise(len(examples), max_new_tokens, generator(*key, "noise"))
+        rollout = sample(
+            student,
+            [examples[i].prompt for i in sampled],
+            vocabulary,
+            distill.student_sampling,
+            max_new_tokens,
+            noise[:, sampled],
+            interleaving,
+            distill.block_size,
+        )
+    batch = _merge(examples, sampled, rollout, vocabulary).to(student.device)
+    passes = tokens = 0
+    if method.needs_teacher and batch.teacher_states is None:
         assert teacher is not None
-        interleaving = Teacher(teacher, settings.acceptance, distill.teacher_sampling, progress)
-    noise = uniform_noise(len(examples), max_new_tokens, generator(*key, "noise"))
-    rollout = sample(
-        student,
-        [examples[i].prompt for i in sampled],
-        vocabulary,
-        distill.student_sampling,
-        max_new_tokens,
-        noise[:, sampled],
-        interleaving,
-        distill.block_size,
-    )
-    return _merge(examples, sampled, rollout, vocabulary), rollout
+        optimisation = distill.optimisation
+        size = optimisation.micro_batch_size or optimisation.batch_size
+        known = None if rollout is None else rollout.batch.teacher_states
+        batch, passes, tokens = _teach(teacher, batch, sampled, known, size)
+    if rollout is not None:
+        passes, tokens = passes + rollout.cost.teacher_passes, tokens + rollout.cost.teacher_tokens
+    return Responses(batch, rollout, passes, tokens)
 
 
 def _sampled_rows(
@@ -115,94 +139,46 @@ def _sampled_rows(
 
 
 def _merge(
-    examples: Sequence[Example], sampled: list[int], rollout: Rollout, vocabulary: Vocabulary
+    examples: Sequence[Example],
+    sampled: list[int],
+    rollout: Rollout | None,
+    vocabulary: Vocabulary,
 ) -> Batch:
     """Sampled responses in their rows, ground truth in the others."""
+    if rollout is None:
+        return collate(examples, vocabulary.pad)
     if len(sampled) == len(examples):
         return rollout.batch
     source = rollout.batch
     rows = list(examples)
-    marks = {}
     for j, i in enumerate(sampled):
         start, stop = int(source.prompt_lengths[j]), int(source.lengths[j])
         rows[i] = Example(rows[i].prompt, tuple(source.tokens[j, start:stop].tolist()))
-        marks[i] = source.replaced[j, :stop] if source.replaced is not None else None
     batch = collate(rows, vocabulary.pad).to(source.tokens.device)
     replaced = torch.zeros_like(batch.tokens, dtype=torch.bool)
-    for i, mark in marks.items():
-        if mark is not None:
-            replaced[i, : len(mark)] = mark
-    return Batch(batch.tokens, batch.prompt_lengths, batch.lengths, replaced)
+    if source.replaced is not None:
+        replaced[sampled, : source.tokens.shape[1]] = source.replaced
+    return dataclasses.replace(batch, replaced=replaced)
 
 
-# ----------------------------------------------------------------------- loss
-def response_logits(model: PreTrainedModel, batch: Batch, vocabulary: Vocabulary) -> Tensor:
-    """[N, V] fp32 logits that predict the response tokens of a batch, in `targets` order.
+@torch.no_grad()
+def _teach(
+    teacher: PreTrainedModel, batch: Batch, sampled: list[int], known: Tensor | None, size: int
+) -> tuple[Batch, int, int]:
+    """The batch with the teacher's states: `known` ones of `sampled` rows, fresh ones elsewhere.
 
-    A hook hands the output embedding only the positions it is needed at, so prompt logits
-    are never made, and the model's own forward still applies its soft-capping and scaling.
+    `size` rows go through the teacher at once. Also gives its passes and their tokens.
     """
-    wanted = batch.predictors
-
-    def pick(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][wanted], *inputs[1:])
-
-    width = batch.tokens.shape[1]
-    positions = torch.arange(width, device=batch.tokens.device)[None]
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        output = model(
-            input_ids=batch.tokens,
-            position_ids=positions,
-            attention_mask=attention_mask(model, positions, width),
-            use_cache=False,
-        )
-        logits = output.logits[:, : vocabulary.size]
-    finally:
-        hook.remove()
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def loss_sum(
-    method: Method,
-    divergence: Divergence,
-    student: Tensor,
-    teacher: Tensor | None,
-    targets: Tensor,
-    replaced: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Σ over response tokens of the method's loss, and of KL(teacher ‖ student) for the log.
-
-    student, teacher: [N, V] raw logits; targets: [N]; replaced: [N] bool. The caller divides
-    by the batch's response tokens, whatever micro-batches it was cut into.
-    """
-    student_log = student.log_softmax(-1)
-    teacher_log = None if teacher is None else teacher.log_softmax(-1)
-    total = student.new_zeros(())
-    kl = None
-    if method.divergence:
-        assert teacher_log is not None
-        value = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta).sum()
-        total = total + method.divergence * value
-        kl = value.detach() if divergence.name == "forward_kl" else None
-    if kl is None and teacher_log is not None:
-        with torch.no_grad():
-            kl = forward_kl(teacher_log, student_log, 0.0).sum()
-    if method.cross_entropy:
-        labels, kept = _labels(method, teacher, targets, replaced)
-        chosen = -student_log.gather(-1, labels[:, None]).squeeze(-1)
-        total = total + method.cross_entropy * (chosen * kept).sum()
-    return total, kl
-
-
-def _labels(
-    method: Method, teacher: Tensor | None, targets: Tensor, replaced: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """[N] labels of the cross-entropy and [N] which of them count."""
-    everywhere = torch.ones_like(targets, dtype=torch.bool)
-    if method.label == "teacher_argmax":
-        assert teacher is not None
-        return teacher.argmax(-1), everywhere
-    if method.label == "replaced":
-        return targets, torch.zeros_like(everywhere) if replaced is None else replaced
-    return targets, everywhere
+    shape = (*batch.tokens.shape, teacher.config.hidden_size)
+    states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
+    missing = list(range(len(batch.tokens)))
+    if known is not None:
+        states[sampled, : known.shape[1]] = known
+        missing = sorted(set(missing) - set(sampled))
+    parts = [missing[i : i + size] for i in range(0, len(missing), size)]
+    for rows in parts:
+        part = batch.take(rows)
+        fresh = batch_states(teacher, part)
+        states[rows, : part.tokens.shape[1]] = fresh.to(states.dtype)
+    tokens = int(batch.lengths[missing].sum())
+    return dataclasses.replace(batch, teacher_states=states), len(parts), tokens

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +23,9 @@ from skd.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.cache import CachedModel
 from skd.config import Acceptance, Sampling
 from skd.logits import distribution, draw, rank
-from skd.sequences import Batch, Vocabulary, pad
-
-# Dropping finished rows from both caches costs a copy of the live ones.
-_COMPACT_BELOW = 0.8
+from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
+from skd.sequences import Vocabulary
+from skd.states import head
 
 
 @dataclass(frozen=True)
@@ -38,56 +38,6 @@ class Teacher:
     progress: float = 0.0  # share of the run done, for scheduled rules
 
 
-@dataclass
-class Rollout:
-    """Sampled responses and what they cost.
-
-    batch     prompts and responses, rows in the order given; `replaced` marks the teacher's tokens
-    ranks     [B, L] the teacher's rank of the proposal at each response token; -1: not judged
-    stopped   [B] True where an end-of-sequence token ended the response within the budget
-    """
-
-    batch: Batch
-    ranks: Tensor
-    stopped: Tensor
-    student_tokens: int = 0  # proposed by live rows, thrown-away ones included
-    teacher_tokens: int = 0  # scored for live rows
-    teacher_passes: int = 0
-
-    @property
-    def accepted(self) -> int:
-        return self.batch.response_tokens - self.replacements
-
-    @property
-    def replacements(self) -> int:
-        return 0 if self.batch.replaced is None else int(self.batch.replaced.sum())
-
-
-@dataclass
-class _State:
-    """The live rows. Every tensor has one row per live sequence."""
-
-    ids: Tensor  # [B] row in the caller's order
-    tokens: Tensor  # [B, slots]
-    known: Tensor  # [B] prompt tokens and emitted tokens
-    prompt_lengths: Tensor  # [B]
-    alive: Tensor  # [B]
-    replaced: Tensor  # [B, slots]
-    ranks: Tensor  # [B, slots]
-    noise: Tensor  # [3, B, max_new_tokens] student, teacher, acceptance
-    counts: dict[str, int] = field(
-        default_factory=lambda: {"student_tokens": 0, "teacher_tokens": 0, "teacher_passes": 0}
-    )
-
-    def uniforms(self, kind: int, positions: Tensor) -> Tensor:
-        """[B, T] uniforms of response tokens at `positions` [B, T]."""
-        index = (positions - self.prompt_lengths[:, None]).clamp_max(self.noise.shape[-1] - 1)
-        return self.noise[kind].gather(1, index)
-
-
-_STUDENT, _TEACHER, _ACCEPT = range(3)
-
-
 @torch.no_grad()
 def sample(
     student: PreTrainedModel,
@@ -97,7 +47,7 @@ def sample(
     max_new_tokens: int,
     noise: Tensor,
     teacher: Teacher | None = None,
-    block_size: int = 4,
+    block_size: int | Literal["auto"] = "auto",
 ) -> Rollout:
     """Sample one response per prompt, the teacher correcting proposals if there is one.
 
@@ -107,211 +57,176 @@ def sample(
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt is empty: there is no position to predict the first token from")
     models = [student] if teacher is None else [student, teacher.model]
-    device = student.device
-    tokens, lengths = pad(prompts, vocabulary.pad)
-    slots = tokens.shape[1] + max_new_tokens + block_size
-    state = _start(tokens.to(device), lengths.to(device), slots, vocabulary.pad, noise.to(device))
+    pace = Pace(block_size, models)
+    width = 0 if teacher is None else teacher.model.config.hidden_size
+    states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
+    rows = Rows.start(prompts, noise[..., :max_new_tokens], pace.largest, vocabulary.pad, states)
+    done, cost = [], Cost()
     with evaluating(*models):
-        cached = [CachedModel(model, len(prompts), slots) for model in models]
-        _prefill(cached, state, tokens.shape[1])
-        done: list[_State] = []
-        while bool(state.alive.any()):
-            _block(cached, state, vocabulary, sampling, teacher, block_size)
-            state = _compact(cached, state, done)
-    return _gather([*done, state], vocabulary, interleaved=teacher is not None)
+        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
+        _prefill(cached, rows, max(map(len, prompts)))
+        while bool(rows.alive.any()):
+            _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
+            if (finished := rows.finished()) is not None:
+                done.append(rows.take(finished))
+                live = rows.alive.nonzero().squeeze(1)
+                rows = rows.take(live)
+                for model in cached:
+                    model.cache.select(live)
+    return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 
-def uniform_noise(rows: int, max_new_tokens: int, source: torch.Generator) -> Tensor:
-    """[3, rows, max_new_tokens]: the student's, the teacher's and the acceptance uniforms."""
-    return torch.rand(3, rows, max_new_tokens, generator=source, dtype=torch.float64)
-
-
-def _start(tokens: Tensor, lengths: Tensor, slots: int, pad_id: int, noise: Tensor) -> _State:
-    count = len(tokens)
-    buffer = tokens.new_full((count, slots), pad_id)
-    buffer[:, : tokens.shape[1]] = tokens
-    return _State(
-        ids=torch.arange(count, device=tokens.device),
-        tokens=buffer,
-        known=lengths.clone(),
-        prompt_lengths=lengths,
-        alive=torch.ones_like(lengths, dtype=torch.bool),
-        replaced=torch.zeros_like(buffer, dtype=torch.bool),
-        ranks=torch.full_like(buffer, -1),
-        noise=noise,
-    )
-
-
-def _prefill(cached: list[CachedModel], state: _State, width: int) -> None:
+def _prefill(cached: list[CachedModel], rows: Rows, width: int) -> None:
     """Fill both caches from the prompts; slots behind a short prompt are overwritten later."""
-    positions = torch.arange(width, device=state.tokens.device).expand(len(state.tokens), -1)
+    positions = torch.arange(width, device=rows.tokens.device).expand(len(rows.tokens), -1)
     for model in cached:
-        model.logits(state.tokens[:, :width], positions, used=width, keep=1)
+        model.states(rows.tokens[:, :width], positions, used=width)
 
 
 def _block(
     cached: list[CachedModel],
-    state: _State,
+    rows: Rows,
     vocabulary: Vocabulary,
     sampling: Sampling,
     teacher: Teacher | None,
-    block_size: int,
+    pace: Pace,
+    cost: Cost,
 ) -> None:
     """One round of Algorithm 1: propose, verify, keep the leading accepted run, replace."""
-    positions = state.known[:, None] + torch.arange(block_size, device=state.known.device)  # [B, γ]
+    gamma = pace.block_size
+    positions = rows.known[:, None] + torch.arange(gamma, device=rows.known.device)  # [B, γ]
     used = int(positions.max())
-    student_probabilities = _propose(cached[0], state, vocabulary, sampling, positions, used)
-    in_budget = positions - state.prompt_lengths[:, None] < state.noise.shape[-1]
-    usable = _up_to_first(state, vocabulary.eos, positions) & in_budget & state.alive[:, None]
+    drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
+    usable = rows.usable(positions, vocabulary.eos)
+    cost.student_tokens += (live := int(rows.alive.sum())) * gamma
     kept = usable
     if teacher is not None:
-        judged = _verify(
-            cached[1], state, vocabulary, teacher, positions, used, student_probabilities
-        )
-        kept = usable & judged.accepted.int().cumprod(-1).bool()
-        _replace(state, usable & ~kept, judged, teacher, positions)
-        state.counts["teacher_passes"] += 1
-        state.counts["teacher_tokens"] += int(state.alive.sum()) * block_size
-    state.counts["student_tokens"] += int(state.alive.sum()) * block_size
+        proposals = _verify(cached[1], rows, vocabulary, positions, used, drawn_from)
+        accepted = _accept(rows, proposals, teacher, positions)
+        kept = usable & accepted.int().cumprod(-1).bool()
+        _replace(rows, usable & ~kept, proposals, teacher, positions)
+        cost.teacher_passes += 1
+        cost.teacher_tokens += live * gamma
     replaced = (usable & ~kept).any(-1)
-    state.known = state.known + kept.sum(-1) + replaced
-    _finish(state, vocabulary.eos)
+    rows.advance(kept.sum(-1) + replaced, vocabulary.eos)
+    pace.learn(int(kept.sum()), int(replaced.sum()))
 
 
 def _propose(
     student: CachedModel,
-    state: _State,
+    rows: Rows,
     vocabulary: Vocabulary,
     sampling: Sampling,
     positions: Tensor,
     used: int,
-) -> list[Tensor]:
-    """Write γ proposals behind each row's known tokens; give their distributions, γ × [B, V]."""
-    uniforms = state.uniforms(_STUDENT, positions)
-    rows = torch.arange(len(positions), device=positions.device)
+) -> Tensor:
+    """Write γ proposals behind each row's known tokens; give their distributions [B·γ, V]."""
+    uniforms = rows.uniforms(STUDENT, positions)
+    row = torch.arange(len(positions), device=positions.device)
     distributions = []
     for j in range(positions.shape[1]):
-        at = positions[:, j] - 1  # logits at i-1 predict token i
-        logits = student.logits(state.tokens[rows, at][:, None], at[:, None], used)[:, 0]
-        probabilities = distribution(
-            _allowed(logits, vocabulary), sampling.temperature, sampling.top_p
-        )
-        state.tokens[rows, at + 1] = draw(probabilities, uniforms[:, j])
+        at = positions[:, j] - 1  # states at i-1 predict token i
+        states = student.states(rows.tokens[row, at][:, None], at[:, None], used)[:, 0]
+        logits = _allowed(head(student.model, states), vocabulary)
+        probabilities = distribution(logits, sampling.temperature, sampling.top_p)
+        rows.tokens[row, at + 1] = draw(probabilities, uniforms[:, j])
         distributions.append(probabilities)
-    return distributions
-
-
-@dataclass(frozen=True)
-class _Judged:
-    proposals: Proposals  # [B·γ]
-    accepted: Tensor  # [B, γ]
+    return torch.stack(distributions, 1).flatten(0, 1)
 
 
 def _verify(
-    model: CachedModel,
-    state: _State,
+    teacher: CachedModel,
+    rows: Rows,
     vocabulary: Vocabulary,
-    teacher: Teacher,
     positions: Tensor,
     used: int,
-    student_probabilities: list[Tensor],
-) -> _Judged:
-    """One teacher pass over the carried token and the first γ-1 proposals."""
-    logits = model.logits(state.tokens.gather(1, positions - 1), positions - 1, used)
-    logits = _allowed(logits, vocabulary).flatten(0, 1)  # [B·γ, V]
-    proposed = state.tokens.gather(1, positions).flatten()
-    ranks = rank(logits, proposed)
-    proposals = Proposals(
-        proposed, logits, ranks, torch.stack(student_probabilities, 1).flatten(0, 1)
-    )
+    drawn_from: Tensor,
+) -> Proposals:
+    """One teacher pass over the carried token and the first γ-1 proposals; its states are kept."""
+    row = torch.arange(len(positions), device=positions.device)[:, None]
+    states = teacher.states(rows.tokens.gather(1, positions - 1), positions - 1, used)
+    rows.teacher_states[row, positions - 1] = states.to(rows.teacher_states.dtype)
+    logits = _allowed(head(teacher.model, states.flatten(0, 1)), vocabulary)  # [B·γ, V]
+    tokens = rows.tokens.gather(1, positions).flatten()
+    ranks = rank(logits, tokens)
+    rows.ranks.scatter_(1, positions, ranks.view_as(positions))
+    return Proposals(tokens, logits, ranks, drawn_from)
+
+
+def _accept(rows: Rows, proposals: Proposals, teacher: Teacher, positions: Tensor) -> Tensor:
+    """[B, γ] what the rule says of each proposal at its own prefix."""
     rule = ACCEPT[teacher.acceptance.rule]
     value = scheduled(teacher.acceptance, teacher.progress)
-    noise = state.uniforms(_ACCEPT, positions).flatten()
-    accepted = rule(proposals, value, noise, teacher.sampling).view_as(positions)
-    state.ranks.scatter_(1, positions, ranks.view_as(positions))
-    return _Judged(proposals, accepted)
+    noise = rows.uniforms(ACCEPTANCE, positions).flatten()
+    return rule(proposals, value, noise, teacher.sampling).view_as(positions)
 
 
 def _replace(
-    state: _State, unkept: Tensor, judged: _Judged, teacher: Teacher, positions: Tensor
+    rows: Rows, unkept: Tensor, proposals: Proposals, teacher: Teacher, positions: Tensor
 ) -> None:
     """Put the teacher's token where each row's first unkept proposal [B, γ] stands."""
     first = unkept & (unkept.int().cumsum(-1) == 1)
-    rows, columns = first.nonzero(as_tuple=True)
-    if not len(rows):
+    row, column = first.nonzero(as_tuple=True)
+    if not len(row):
         return
-    flat = rows * positions.shape[1] + columns
-    rejected = Proposals(*(value[flat] for value in vars(judged.proposals).values()))
-    at = positions[rows, columns]
-    noise = state.uniforms(_TEACHER, positions)[rows, columns]
-    state.tokens[rows, at] = replacement(teacher.acceptance, rejected, teacher.sampling, noise)
-    state.replaced[rows, at] = True
+    flat = row * positions.shape[1] + column
+    rejected = Proposals(*(value[flat] for value in vars(proposals).values()))
+    at = positions[row, column]
+    noise = rows.uniforms(TEACHER, positions)[row, column]
+    rows.tokens[row, at] = replacement(teacher.acceptance, rejected, teacher.sampling, noise)
+    rows.replaced[row, at] = True
 
 
 def _allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """[..., rows of the embedding] -> [..., V]: no padding rows, no forbidden tokens."""
-    cut = logits[..., : vocabulary.size]
+    """[N, rows of the embedding] -> [N, V]: no padding rows, no forbidden tokens."""
+    cut = logits[:, : vocabulary.size]
     if not vocabulary.forbidden:
         return cut
     cut = cut.clone()
-    cut[..., list(vocabulary.forbidden)] = -torch.inf
+    cut[:, list(vocabulary.forbidden)] = -torch.inf
     return cut
 
 
-def _up_to_first(state: _State, eos: tuple[int, ...], positions: Tensor) -> Tensor:
-    """[B, γ] True up to and including the first end-of-sequence proposal."""
-    ended = _is_any(state.tokens.gather(1, positions), eos).int()
-    return ended.cumsum(-1) - ended == 0
+class Pace:
+    """γ: fixed, or chosen before each block from the share of proposals accepted so far.
+
+    A block of γ keeps 1 + a + … + a^(γ-1) tokens for γ student passes and one teacher pass, each
+    proposal adding to that pass. The choice reads counts and layers, never a clock, so that a
+    run repeats.
+    """
+
+    largest_auto = 8
+
+    def __init__(
+        self, block_size: int | Literal["auto"], models: Sequence[PreTrainedModel]
+    ) -> None:
+        self.fixed = None if block_size == "auto" else block_size
+        self.accepted, self.judged = 4.0, 5.0  # a few imagined proposals, until there are real ones
+        layers = [model.config.num_hidden_layers for model in models]
+        self.student_share = layers[0] / layers[-1] if len(models) > 1 else None
+
+    @property
+    def largest(self) -> int:
+        return self.fixed or self.largest_auto
+
+    @property
+    def block_size(self) -> int:
+        if self.fixed or self.student_share is None:
+            return self.fixed or _PLAIN_BLOCK
+        share, each = self.accepted / self.judged, self.student_share + _PROPOSAL_IN_PASS
+        return max(
+            range(1, self.largest_auto + 1),
+            key=lambda n: sum(share**i for i in range(n)) / (1.0 + each * n),
+        )
+
+    def learn(self, kept: int, replaced: int) -> None:
+        self.accepted = _MEMORY * self.accepted + kept
+        self.judged = _MEMORY * self.judged + kept + replaced
 
 
-def _is_any(tokens: Tensor, ids: tuple[int, ...]) -> Tensor:
-    return torch.isin(tokens, torch.tensor(ids, device=tokens.device))
-
-
-def _finish(state: _State, eos: tuple[int, ...]) -> None:
-    last = state.tokens.gather(1, (state.known - 1)[:, None])[:, 0]
-    emitted = state.known - state.prompt_lengths
-    ended = _is_any(last, eos) & (emitted > 0)
-    state.alive = state.alive & ~ended & (emitted < state.noise.shape[-1])
-
-
-def _compact(cached: list[CachedModel], state: _State, done: list[_State]) -> _State:
-    """Move finished rows to `done` once they are worth the copy of the live ones' caches."""
-    alive = int(state.alive.sum())
-    if alive == 0 or alive > _COMPACT_BELOW * len(state.alive):
-        return state
-    keep = state.alive.nonzero().squeeze(1)
-    done.append(_select(state, (~state.alive).nonzero().squeeze(1), counts={}))
-    for model in cached:
-        model.cache.select(keep)
-    return _select(state, keep, counts=state.counts)
-
-
-def _select(state: _State, rows: Tensor, counts: dict[str, int]) -> _State:
-    fields = {k: v[rows] for k, v in vars(state).items() if k not in ("noise", "counts")}
-    return _State(**fields, noise=state.noise[:, rows], counts=counts)
-
-
-def _gather(parts: list[_State], vocabulary: Vocabulary, interleaved: bool) -> Rollout:
-    """Finished rows in the caller's order, cut to the longest, what lies behind them padded."""
-    order = torch.cat([part.ids for part in parts]).argsort()
-
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])[order]
-
-    lengths = joined("known")
-    width = int(lengths.max())
-    past = torch.arange(width, device=lengths.device) >= lengths[:, None]
-    tokens = joined("tokens")[:, :width].masked_fill(past, vocabulary.pad)
-    prompt_lengths = joined("prompt_lengths")
-    last = tokens.gather(1, (lengths - 1)[:, None])[:, 0]
-    replaced = joined("replaced")[:, :width] & ~past if interleaved else None
-    return Rollout(
-        batch=Batch(tokens, prompt_lengths, lengths, replaced),
-        ranks=joined("ranks")[:, :width].masked_fill(past, -1),
-        stopped=_is_any(last, vocabulary.eos) & (lengths > prompt_lengths),
-        **parts[-1].counts,
-    )
+_MEMORY = 0.9  # of a count, from block to block
+_PROPOSAL_IN_PASS = 0.125  # what each proposal adds to a teacher pass, as a share of it
+_PLAIN_BLOCK = 4  # without a teacher γ only sets how often ended rows are looked for
 
 
 @contextmanager

@@ -7,6 +7,7 @@ ids only: no text, no models, no losses.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,12 +45,14 @@ class Batch:
     prompt_lengths  [B]    tokens before the response
     lengths         [B]    prompt and response, the end-of-sequence token included
     replaced        [B, L] True at response tokens that the teacher put in; None: no such tokens
+    teacher_states  [B, L, d] the teacher's, which mean something at `predictors`; None: not made
     """
 
     tokens: Tensor
     prompt_lengths: Tensor
     lengths: Tensor
     replaced: Tensor | None = None
+    teacher_states: Tensor | None = None
 
     @property
     def response_mask(self) -> Tensor:
@@ -72,29 +75,26 @@ class Batch:
     def response_tokens(self) -> int:
         return int((self.lengths - self.prompt_lengths).sum())
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """Rows start … stop-1, with the padding that only other rows needed cut off."""
-        longest = int(self.lengths[start:stop].max())
+    def take(self, rows: slice | list[int]) -> Batch:
+        """These rows, with the padding that only other rows needed cut off."""
+        longest = int(self.lengths[rows].max())
         return Batch(
-            self.tokens[start:stop, :longest],
-            self.prompt_lengths[start:stop],
-            self.lengths[start:stop],
-            None if self.replaced is None else self.replaced[start:stop, :longest],
+            self.tokens[rows, :longest],
+            self.prompt_lengths[rows],
+            self.lengths[rows],
+            None if self.replaced is None else self.replaced[rows, :longest],
+            None if self.teacher_states is None else self.teacher_states[rows, :longest],
         )
 
     def split(self, size: int | None) -> list[Batch]:
         """Micro-batches of at most `size` rows; None: one."""
         count = len(self.tokens)
         size = size or count
-        return [self.rows(i, min(i + size, count)) for i in range(0, count, size)]
+        return [self.take(slice(i, i + size)) for i in range(0, count, size)]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.tokens.to(device),
-            self.prompt_lengths.to(device),
-            self.lengths.to(device),
-            None if self.replaced is None else self.replaced.to(device),
-        )
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(self, **moved)
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

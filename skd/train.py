@@ -23,10 +23,11 @@ from skd.checkpoint import load_state, save_state
 from skd.config import Distill, MethodSettings, Optimisation
 from skd.errors import UserError
 from skd.files import write_folder
-from skd.methods import METHODS, Method, loss_sum, respond, response_logits
-from skd.sampling import Rollout
+from skd.losses import Predictions, method_loss
+from skd.methods import METHODS, Method, Responses, respond
 from skd.seeding import derive, generator
 from skd.sequences import Batch, Example, Vocabulary
+from skd.states import batch_states
 
 Validate = Callable[[PreTrainedModel], dict[str, float]]
 
@@ -72,7 +73,7 @@ class Facts:
     judged_tokens: int = 0  # emitted by interleaved sampling
     replaced_tokens: int = 0
     student_sampled_tokens: int = 0  # proposed, thrown-away ones included
-    teacher_passes: int = 0  # forward calls, in sampling and in the loss
+    teacher_passes: int = 0
     teacher_tokens: int = 0  # that went through them
     validation: dict[str, float] = field(default_factory=dict)  # of the best weights
 
@@ -94,7 +95,7 @@ def train(run: Run) -> Facts:
     student.train()
     if optimisation.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
-    queue: list[tuple[Batch, Rollout | None]] = []
+    queue: list[tuple[Batch, Responses | None]] = []
     began, before, saved = time.perf_counter(), facts.seconds, facts.step
     bar = tqdm(
         total=optimisation.steps,
@@ -109,14 +110,14 @@ def train(run: Run) -> Facts:
             step, started = facts.step, time.perf_counter()
             staleness = step % run.distill.rollout_steps
             if not queue:
-                queue = _responses(run, step, staleness)
-            batch, rollout = queue.pop(0)
+                queue = make_responses(run, step, staleness)
+            batch, made = queue.pop(0)
             rate = learning_rate(optimisation, run.settings.learning_rate, step)
-            row = _update(run, step, batch, optimizer, parameters, rate)
+            row = update(run, step, batch, optimizer, parameters, rate)
             facts.step += 1
-            _count(facts, run.method, batch, rollout)
+            _count(facts, batch, made)
             seconds = time.perf_counter() - started
-            row |= _rollout_row(batch, rollout, seconds) | {"staleness": staleness}
+            row |= _response_row(batch, made, seconds) | {"staleness": staleness}
             if _due(optimisation.validate_every, facts.step) or facts.step == optimisation.steps:
                 row |= _validate(run, facts)
             print(json.dumps({"step": facts.step, **row}), file=log, flush=True)
@@ -155,8 +156,11 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int) -> list[int
 
 
 # --------------------------------------------------------------------- a step
-def _responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Rollout | None]]:
-    """Batches of this step and, with `rollout_steps` > 1, of those that share its rollout."""
+def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Responses | None]]:
+    """Batches of this step and, with `rollout_steps` > 1, of those that share its rollout.
+
+    The first one carries what making them all took.
+    """
     steps = min(run.distill.rollout_steps - staleness, run.optimisation.steps - step)
     size = run.optimisation.batch_size
     examples = [
@@ -165,7 +169,7 @@ def _responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Rollout
         for i in batch_indices(len(run.examples), size, later, run.seed)
     ]
     with _precision(run.student):
-        batch, rollout = respond(
+        made = respond(
             run.method,
             run.settings,
             run.distill,
@@ -177,11 +181,10 @@ def _responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Rollout
             step / run.optimisation.steps,
             (run.seed, "rollout", step),
         )
-    batches = [batch.rows(i * size, (i + 1) * size) for i in range(steps)]
-    return [(part, rollout if i == 0 else None) for i, part in enumerate(batches)]
+    return [(part, None if i else made) for i, part in enumerate(made.batch.split(size))]
 
 
-def _update(
+def update(
     run: Run,
     step: int,
     batch: Batch,
@@ -216,14 +219,20 @@ def _update(
 
 
 def _micro_loss(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    student = Predictions(run.student, batch_states(run.student, batch)[batch.predictors])
     teacher = None
-    if run.method.needs_teacher:
+    if batch.teacher_states is not None:
         assert run.teacher is not None
-        with torch.no_grad():
-            teacher = response_logits(run.teacher, batch, run.vocabulary)
-    student = response_logits(run.student, batch, run.vocabulary)
-    replaced = None if batch.replaced is None else batch.replaced[batch.response_mask]
-    return loss_sum(run.method, run.settings.divergence, student, teacher, batch.targets, replaced)
+        teacher = Predictions(run.teacher, batch.teacher_states[batch.predictors])
+    return method_loss(
+        run.method,
+        run.settings.divergence,
+        student,
+        teacher,
+        batch.targets,
+        None if batch.replaced is None else batch.replaced[batch.response_mask],
+        run.vocabulary.size,
+    )
 
 
 def _precision(model: PreTrainedModel) -> torch.autocast:
@@ -233,23 +242,23 @@ def _precision(model: PreTrainedModel) -> torch.autocast:
 
 
 # ---------------------------------------------------------- log and selection
-def _count(facts: Facts, method: Method, batch: Batch, rollout: Rollout | None) -> None:
+def _count(facts: Facts, batch: Batch, made: Responses | None) -> None:
     facts.prompts += len(batch.tokens)
     facts.response_tokens += batch.response_tokens
-    if method.needs_teacher:
-        facts.teacher_passes += 1
-        facts.teacher_tokens += int(batch.lengths.sum())
-    if rollout is not None:
+    if made is None:
+        return
+    facts.teacher_passes += made.teacher_passes
+    facts.teacher_tokens += made.teacher_tokens
+    if (rollout := made.rollout) is not None:
         if rollout.batch.replaced is not None:
             facts.judged_tokens += rollout.batch.response_tokens
         facts.replaced_tokens += rollout.replacements
-        facts.student_sampled_tokens += rollout.student_tokens
-        facts.teacher_passes += rollout.teacher_passes
-        facts.teacher_tokens += rollout.teacher_tokens
+        facts.student_sampled_tokens += rollout.cost.student_tokens
 
 
-def _rollout_row(batch: Batch, rollout: Rollout | None, seconds: float) -> dict[str, Any]:
+def _response_row(batch: Batch, made: Responses | None, seconds: float) -> dict[str, Any]:
     acceptance = None
+    rollout = None if made is None else made.rollout
     if rollout is not None and rollout.batch.replaced is not None:
         acceptance = 100 * rollout.accepted / max(1, rollout.batch.response_tokens)  # percent
     return {

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skd.config import Acceptance, Sampling
-from skd.sampling import Rollout, Teacher, evaluating, sample, uniform_noise
+from skd.rollout import Rollout, uniform_noise
+from skd.sampling import Pace, Teacher, evaluating, sample
 from skd.sequences import Vocabulary
 from tests.reference import Reference, interleaved, raw
 from tests.tiny import FAMILIES, SIZE, VOCABULARY, build, prompts
@@ -56,7 +57,7 @@ def expect(student, teacher, rows, rule, noise, **options) -> list[Reference]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: f"{r.rule}-{r.value}-{r.replacement}")
-@pytest.mark.parametrize("gamma", [1, 2, 5, 16])
+@pytest.mark.parametrize("gamma", [1, 2, 5, 16, "auto"])
 def test_blocks_emit_the_tokens_of_the_token_level_reference(rule, gamma) -> None:
     student, teacher = build(seed=1), build(seed=2)
     rows, noise = prompts(6), noise_for(6)
@@ -253,11 +254,11 @@ def test_sampling_keeps_its_cache_with_gradient_checkpointing_on() -> None:
     student, calls = build(seed=1), []
     student.gradient_checkpointing_enable({"use_reentrant": False})
     student.train()
-    student.register_forward_pre_hook(
+    student.get_decoder().register_forward_pre_hook(
         lambda _, args, kwargs: calls.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     sample(student, prompts(3), VOCABULARY, STUDENT, LENGTH, noise_for(3), block_size=4)
-    assert set(calls[1:]) == {1}  # after the prompts, one token per pass
+    assert set(calls[1:]) == {0, 1}  # after the prompts one token per pass; 0: the head alone
 
 
 def test_sampling_leaves_no_gradients() -> None:
@@ -272,7 +273,23 @@ def test_finished_rows_do_not_count_as_work() -> None:
     rollout = sample(
         build(seed=1), prompts(16), vocabulary, STUDENT, LENGTH, noise_for(16), party, 1
     )
-    assert rollout.student_tokens == rollout.teacher_tokens == rollout.batch.response_tokens
+    assert (
+        rollout.cost.student_tokens == rollout.cost.teacher_tokens == rollout.batch.response_tokens
+    )
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.0, 1), (0.5, 2), (0.9, 5), (1.0, 8)])
+def test_blocks_grow_with_acceptance(share, size) -> None:
+    pace = Pace("auto", [build(num_hidden_layers=2), build(num_hidden_layers=4)])
+    for _ in range(60):
+        pace.learn(kept=round(100 * share), replaced=100 - round(100 * share))
+    assert pace.block_size == size
+
+
+def test_a_fixed_block_size_stays() -> None:
+    pace = Pace(3, [build(), build()])
+    pace.learn(kept=0, replaced=100)
+    assert pace.block_size == pace.largest == 3
 
 
 def test_an_empty_prompt_is_refused() -> None:

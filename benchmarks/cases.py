@@ -1,0 +1,366 @@
+"""One function per measurement: what is compared, at which size, and the ratio's key.
+
+A case gives {key: {"median", "runs", "setting"}}; keys and bars are those of `BARS`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks import naive
+from benchmarks.setting import (
+    PLAIN,
+    Pair,
+    Setting,
+    interleaved,
+    model,
+    noise,
+    own_step,
+    pair,
+    prompts,
+    ratio,
+)
+from skd import rollout as rollout_module
+from skd.config import Acceptance, Divergence, Sampling
+from skd.losses import Predictions, method_loss
+from skd.methods import METHODS
+from skd.models import keep_layers
+from skd.rollout import uniform_noise
+from skd.sampling import Teacher, sample
+from skd.sequences import Vocabulary
+from skd.states import batch_states
+from tests.reference import interleaved as token_level
+from tests.tiny import SIZE, VOCABULARY, build
+from tests.tiny import prompts as ragged
+
+Found = dict[str, dict[str, Any]]
+DEFAULT = Setting()
+GREEDY = Sampling(temperature=0.0)
+
+
+def oracle(runs: int) -> Found:
+    """Share of rows that equal Algorithm 1 as written, over γ, seeds and ragged prompts."""
+    same, total = 0, 0
+    for seed, gamma in itertools.product(range(runs), (1, 2, 3, 5, 8, 16, "auto")):
+        student, teacher = build(seed=2 * seed), build(seed=2 * seed + 1)
+        rows, length = ragged(8, seed), 24
+        uniforms = uniform_noise(8, length, torch.Generator().manual_seed(seed))
+        rule, warm = Acceptance("top_k", 3), Sampling(0.8, 0.95)
+        made = sample(
+            student, rows, VOCABULARY, warm, length, uniforms, Teacher(teacher, rule, warm), gamma
+        ).batch  # type: ignore[arg-type]
+        for i, row in enumerate(rows):
+            wanted = token_level(
+                student, teacher, row, VOCABULARY, warm, warm, rule, length, uniforms[:, i]
+            )
+            start, stop = int(made.prompt_lengths[i]), int(made.lengths[i])
+            same += made.tokens[i, start:stop].tolist() == wanted.response
+            total += 1
+    share = 100 * same / total
+    return {
+        "oracle_fp64_identical": _single(
+            share, {"rows": total, "vocabulary": SIZE, "dtype": "fp64"}
+        )
+    }
+
+
+def kept_states(runs: int) -> Found:
+    """Loss from the states kept while verifying, against a fresh teacher forward, in fp32."""
+    setting = replace(DEFAULT, batch=8, response=64)
+    made = pair(setting)
+    batch = made.sample().batch
+    assert batch.teacher_states is not None
+    with torch.no_grad():
+        fresh = batch_states(made.teacher, batch)
+        student = Predictions(made.student, batch_states(made.student, batch)[batch.predictors])
+        losses = [
+            method_loss(
+                METHODS["skd"],
+                Divergence(),
+                student,
+                Predictions(made.teacher, states[batch.predictors]),
+                batch.targets,
+                None,
+                setting.vocabulary,
+            )[0].item()
+            for states in (batch.teacher_states, fresh)
+        ]
+    error = abs(losses[0] - losses[1]) / losses[1]
+    return {"kept_state_loss_rel_error": _single(error, setting.facts(k=made.k))}
+
+
+def sampler(runs: int) -> Found:
+    """Blocks against one token at a time with the same caches."""
+    found = {}
+    for rows in (16, 1):
+        made = pair(replace(DEFAULT, batch=rows))
+        seconds = interleaved(
+            {"block": made.sample, "token": lambda made=made: made.sample(gamma=1)}, runs
+        )
+        rollout = made.sample()
+        share = 100 * rollout.accepted / rollout.batch.response_tokens
+        found[f"block_vs_token_b{rows}"] = ratio(seconds["block"], seconds["token"]) | {
+            "setting": made.setting.facts(k=made.k, accepted_percent=round(share, 1))
+        }
+    return found
+
+
+def assisted(runs: int) -> Found:
+    """Tokens per CPU second: a batch of interleaved rows against assisted generation of one."""
+    from benchmarks.peers import assisted_generation
+
+    made = pair(DEFAULT)
+    other = assisted_generation(made)
+    counts = {"own": made.sample().batch.response_tokens, "assisted": other()}
+    seconds = interleaved({"own": made.sample, "assisted": lambda: (other(), None)[1]}, runs)
+    speeds = {name: [counts[name] / s for s in values] for name, values in seconds.items()}
+    return {
+        "batched_skd_vs_hf_assisted": ratio(speeds["own"], speeds["assisted"])
+        | {"setting": DEFAULT.facts(k=made.k, unit="tokens per CPU second")}
+    }
+
+
+def steps(runs: int) -> Found:
+    """Whole optimiser steps: ours, a plain design, and TRL's two trainers."""
+    from benchmarks.peers import distillation_step, gkd_step
+
+    made = pair(DEFAULT)
+    seconds = interleaved(
+        {
+            "skd": own_step(made, "skd"),
+            "on_policy": own_step(made, "on_policy_kd"),
+            "plain": naive.plain_step(made),
+            "trl_gkd": gkd_step(made),
+            "trl_distillation": distillation_step(made),
+        },
+        runs,
+    )
+    faster = min(("trl_gkd", "trl_distillation"), key=lambda n: statistics.median(seconds[n]))
+    medians = {name: round(statistics.median(s), 2) for name, s in seconds.items()}
+    setting = DEFAULT.facts(k=made.k, cpu_seconds=medians, trl=faster)
+    pairs = {
+        "skd_step_vs_trl_on_policy": ("skd", faster),
+        "skd_step_vs_own_on_policy": ("skd", "on_policy"),
+        "skd_step_vs_plain_design": ("skd", "plain"),
+        "own_on_policy_vs_trl_on_policy": ("on_policy", faster),
+    }
+    return {
+        key: ratio(seconds[above], seconds[below]) | {"setting": setting}
+        for key, (above, below) in pairs.items()
+    }
+
+
+def uncached(runs: int) -> Found:
+    setting = replace(DEFAULT, batch=4)
+    made = pair(setting)
+    works = {"uncached": naive.uncached_step(made), "skd": own_step(made, "skd")}
+    seconds = interleaved(works, 2, warm=False)  # a minute a run
+    return {
+        "uncached_vs_skd_step": ratio(seconds["uncached"], seconds["skd"])
+        | {"setting": setting.facts(k=made.k)}
+    }
+
+
+# ----------------------------------------------------------------------- loss
+_LOSS_ROWS, _LOSS_WIDTH, _LOSS_VOCABULARY = 1024, 512, 49_152
+
+
+def _loss_works(divergence: str) -> dict[str, Callable[[], None]]:
+    shape = (_LOSS_WIDTH, 1)
+    student, teacher = (model(shape, _LOSS_VOCABULARY, seed) for seed in (1, 2))
+    teacher.requires_grad_(False)
+    torch.manual_seed(0)
+    states, taught = torch.randn(2, _LOSS_ROWS, _LOSS_WIDTH).unbind()
+    targets = torch.zeros(_LOSS_ROWS, dtype=torch.long)
+    whole = {"forward_kl": naive.forward_kl, "jsd": naive.jsd}[divergence]
+
+    def fused() -> None:
+        leaf = states.clone().requires_grad_()
+        made = Predictions(student, leaf)
+        other = Predictions(teacher, taught)
+        settings = Divergence(divergence)  # type: ignore[arg-type]
+        total, _ = method_loss(
+            METHODS["skd"], settings, made, other, targets, None, _LOSS_VOCABULARY
+        )
+        (total / _LOSS_ROWS).backward()
+        student.zero_grad()
+
+    def plain() -> None:
+        leaf = states.clone().requires_grad_()
+        with torch.no_grad():
+            other = teacher.lm_head(taught)
+        (whole(student.lm_head(leaf), other) / _LOSS_ROWS).backward()
+        student.zero_grad()
+
+    return {"fused": fused, "naive": plain}
+
+
+def loss(runs: int) -> Found:
+    """Head, loss and gradient over 1,024 response tokens of a 49k vocabulary."""
+    setting = {"rows": _LOSS_ROWS, "width": _LOSS_WIDTH, "vocabulary": _LOSS_VOCABULARY}
+    found = {}
+    for name, key in (("forward_kl", "fkl"), ("jsd", "jsd")):
+        seconds = interleaved(_loss_works(name), runs)
+        found[f"fused_vs_naive_time_{key}"] = ratio(seconds["fused"], seconds["naive"]) | {
+            "setting": setting
+        }
+    peaks = {
+        which: [_peak(lambda w=which: _loss_works("forward_kl")[w]) for _ in range(3)]
+        for which in ("fused", "naive")
+    }
+    found["fused_vs_naive_peak_memory"] = ratio(peaks["fused"], peaks["naive"]) | {
+        "setting": setting | {"MiB": {n: round(statistics.median(p)) for n, p in peaks.items()}}
+    }
+    return found
+
+
+def _peak(build_work: Callable[[], Callable[[], None]]) -> float:
+    """MiB by which a fresh process's peak grows while it does the work once.
+
+    The gradient of the head, which both ways must give, is made before the measuring starts.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child() -> None:
+        work = build_work()
+        rows = torch.zeros(_LOSS_VOCABULARY, _LOSS_WIDTH)  # as large as the head's gradient
+        del rows
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        work()
+        sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+    process = context.Process(target=child)
+    process.start()
+    grown: float = receiver.recv()
+    process.join()
+    return grown
+
+
+# ------------------------------------------------------------- variable length
+def compaction(runs: int) -> Found:
+    """Rows that end at different lengths: dropped from the caches, or carried along."""
+    setting = replace(DEFAULT, batch=32)
+    made = pair(setting)
+    ends = Vocabulary(setting.vocabulary, tuple(range(1, setting.vocabulary // 40)), 0, (0,))
+
+    def work(below: float) -> Callable[[], None]:
+        def go() -> None:
+            with _compacting(below):
+                sample(
+                    made.student,
+                    prompts(setting),
+                    ends,
+                    PLAIN,
+                    setting.response,
+                    noise(setting),
+                    Teacher(made.teacher, Acceptance("top_k", made.k), PLAIN),
+                )
+
+        return go
+
+    seconds = interleaved({"compact": work(0.8), "idle": work(0.0)}, runs)
+    return {
+        "compaction_vs_idle_rows": ratio(seconds["compact"], seconds["idle"])
+        | {"setting": setting.facts(k=made.k, mean_length=40)}
+    }
+
+
+@contextmanager
+def _compacting(below: float) -> Iterator[None]:
+    before = rollout_module.COMPACT_BELOW
+    rollout_module.COMPACT_BELOW = below
+    try:
+        yield
+    finally:
+        rollout_module.COMPACT_BELOW = before
+
+
+# --------------------------------------------------------- speculative decoding
+def speculative(runs: int) -> Found:
+    """Greedy teacher decoding with a draft of its first layers: the same tokens, sooner."""
+    setting = replace(DEFAULT, batch=1)
+    teacher = model(setting.teacher, setting.vocabulary, 2)
+    with torch.no_grad():
+        for layer in teacher.model.layers[2:]:  # upper layers that change little
+            layer.self_attn.o_proj.weight.mul_(0.3)
+            layer.mlp.down_proj.weight.mul_(0.3)
+    draft = model(setting.teacher, setting.vocabulary, 2)
+    draft.load_state_dict(teacher.state_dict())
+    keep_layers(draft, [0, 1])
+    greedy = Teacher(teacher, Acceptance("top_k", 1, replacement="argmax"), GREEDY)
+
+    def decode(first: Any, other: Teacher | None) -> Any:
+        return sample(
+            first, prompts(setting), setting.shared, GREEDY, setting.response, noise(setting), other
+        )
+
+    plain, fast = decode(teacher, None), decode(draft, greedy)
+    if not torch.equal(plain.batch.tokens, fast.batch.tokens):
+        raise AssertionError("speculative decoding changed the teacher's output")
+    seconds = interleaved(
+        {"plain": lambda: decode(teacher, None), "fast": lambda: decode(draft, greedy)}, runs
+    )
+    share = 100 * fast.accepted / fast.batch.response_tokens
+    return {
+        "speculative_vs_plain_b1": ratio(seconds["plain"], seconds["fast"])
+        | {"setting": setting.facts(draft_layers=2, accepted_percent=round(share, 1))}
+    }
+
+
+# --------------------------------------------------------------------- scaling
+def scaling(runs: int) -> dict[str, list[tuple[float, float]]]:
+    """CPU milliseconds per emitted token against one size at a time."""
+    small = replace(DEFAULT, teacher=(256, 6), student=(128, 3), response=64)
+
+    def cost(setting: Setting, gamma: Any = "auto", accepted: float = 0.9) -> float:
+        made = pair(setting)
+        k = made.k
+        if accepted != 0.9:
+            everything = Pair(setting, made.student, made.teacher, setting.vocabulary).sample()
+            ranks = everything.ranks[everything.batch.response_mask].float()
+            k = max(1, int(ranks.quantile(accepted)) + 1)
+        tokens = made.sample(gamma=gamma, k=k).batch.response_tokens
+        seconds = interleaved({"it": lambda: made.sample(gamma=gamma, k=k)}, runs)["it"]
+        return 1000 * statistics.median(seconds) / tokens
+
+    return {
+        "batch (rows)": [(n, cost(replace(small, batch=n))) for n in (1, 4, 16, 64)],
+        "response length (tokens)": [
+            (n, cost(replace(small, response=n))) for n in (32, 64, 128, 256)
+        ],
+        "vocabulary (tokens)": [
+            (n, cost(replace(small, vocabulary=n))) for n in (1024, 8192, 49_152)
+        ],
+        "block size γ": [(n, cost(small, gamma=n)) for n in (1, 2, 4, 8, 16)],
+        "accepted (%)": [(100 * a, cost(small, accepted=a)) for a in (0.5, 0.7, 0.85, 0.95)],
+    }
+
+
+def _single(value: float, setting: dict[str, Any]) -> dict[str, Any]:
+    if not math.isfinite(value):
+        raise AssertionError(f"not a number: {value}")
+    return {"median": value, "runs": [value], "setting": setting}
+
+
+CASES: dict[str, Callable[[int], Found]] = {
+    "oracle": oracle,
+    "kept_states": kept_states,
+    "sampler": sampler,
+    "assisted": assisted,
+    "steps": steps,
+    "uncached": uncached,
+    "loss": loss,
+    "compaction": compaction,
+    "speculative": speculative,
+}

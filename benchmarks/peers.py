@@ -1,0 +1,158 @@
+"""TRL's two distillation trainers and the library's assisted generation, as they are shipped.
+
+TRL is an extra: `make bench` installs it. Each trainer runs one optimiser step per call and
+tells the CPU seconds between its own step callbacks, so its set-up is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from benchmarks.setting import Pair, prompts
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc]
+    """CPU seconds of the last optimiser step, generation included."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.began = time.process_time()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds = time.process_time() - self.began
+
+
+def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+    core = Tokenizer(WordLevel({f"w{i}": i for i in range(size)}, unk_token="w3"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="w0", eos_token="w1")
+    tokenizer.padding_side = "left"
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% if not loop.last %} {% endif %}{% endfor %}"
+    )
+    return tokenizer
+
+
+def gkd_step(pair: Pair) -> Callable[[], float]:
+    """`trl.experimental.gkd.GKDTrainer`, on-policy (λ = 1), forward KL (β = 0), KV cache on."""
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    setting, tokenizer = pair.setting, _tokenizer(pair.setting.vocabulary)
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": " ".join(f"w{i}" for i in prompt)},
+                {"role": "assistant", "content": "w5"},
+            ]
+        }
+        for prompt in prompts(setting)
+    ]
+
+    def build(folder: str) -> Any:
+        return GKDTrainer(
+            model=pair.student,
+            teacher_model=pair.teacher,
+            args=GKDConfig(
+                **_arguments(folder, setting.batch),
+                lmbda=1.0,
+                beta=0.0,
+                temperature=1.0,
+                max_new_tokens=setting.response,
+                max_length=setting.prompt + 1,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+
+    return _timed(build)
+
+
+def distillation_step(pair: Pair) -> Callable[[], float]:
+    """`trl.DistillationTrainer`, forward KL (β = 0), KV cache on, without vLLM."""
+    from trl import DistillationConfig, DistillationTrainer
+
+    setting, tokenizer = pair.setting, _tokenizer(pair.setting.vocabulary)
+    rows = [
+        {"prompt": [{"role": "user", "content": " ".join(f"w{i}" for i in prompt)}]}
+        for prompt in prompts(setting)
+    ]
+
+    def build(folder: str) -> Any:
+        return DistillationTrainer(
+            model=pair.student,
+            teacher_model=pair.teacher,
+            args=DistillationConfig(
+                **_arguments(folder, setting.batch),
+                beta=0.0,
+                temperature=1.0,
+                max_completion_length=setting.response,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+
+    return _timed(build)
+
+
+def _arguments(folder: str, batch: int) -> dict[str, Any]:
+    return {
+        "output_dir": folder,
+        "max_steps": 1,
+        "per_device_train_batch_size": batch,
+        "learning_rate": 1e-6,
+        "gradient_checkpointing": False,  # it would turn the KV cache off
+        "bf16": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+    }
+
+
+def _timed(build: Callable[[str], Any]) -> Callable[[], float]:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build(folder)
+    clock = StepClock()
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(clock)
+
+    def step() -> float:
+        trainer.train()
+        return clock.seconds
+
+    return step
+
+
+def assisted_generation(pair: Pair) -> Callable[[], int]:
+    """The teacher's `generate` with the student as assistant, one row; gives its new tokens."""
+    ids = torch.tensor(prompts(pair.setting)[:1])
+
+    def generate() -> int:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            out = pair.teacher.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                assistant_model=pair.student,
+                do_sample=True,
+                max_new_tokens=pair.setting.response,
+            )
+        return int(out.shape[1] - ids.shape[1])
+
+    return generate

@@ -1,0 +1,156 @@
+"""The models, prompts and clocks that all measurements share.
+
+Random weights: what is measured is work, not quality. K is chosen so that the teacher
+accepts about nine proposals in ten, as it does for a trained pair.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from skd.config import Acceptance, Distill, MethodSettings, Optimisation, Sampling
+from skd.methods import METHODS
+from skd.rollout import uniform_noise
+from skd.sampling import Teacher, sample
+from skd.sequences import Example, Vocabulary
+from skd.train import Run, make_responses, update
+
+PLAIN = Sampling()
+ACCEPTED = 0.9
+
+
+@dataclass(frozen=True)
+class Setting:
+    teacher: tuple[int, int] = (512, 8)  # hidden size, layers
+    student: tuple[int, int] = (256, 4)
+    vocabulary: int = 8192
+    batch: int = 16
+    prompt: int = 64
+    response: int = 128
+
+    @property
+    def shared(self) -> Vocabulary:
+        return Vocabulary(size=self.vocabulary, eos=(1,), pad=0, forbidden=(0,))
+
+    def facts(self, **more: Any) -> dict[str, Any]:
+        return asdict(self) | more
+
+
+def model(shape: tuple[int, int], vocabulary: int, seed: int, **changes: Any) -> PreTrainedModel:
+    hidden, layers = shape
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3 // 16 * 16,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+        **changes,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@dataclass(frozen=True)
+class Pair:
+    setting: Setting
+    student: PreTrainedModel
+    teacher: PreTrainedModel
+    k: int
+
+    def sample(self, *, rows: int | None = None, gamma: Any = "auto", k: int | None = None) -> Any:
+        """One rollout by the product's sampler."""
+        setting = self.setting
+        count = rows or setting.batch
+        return sample(
+            self.student,
+            prompts(setting)[:count],
+            setting.shared,
+            PLAIN,
+            setting.response,
+            noise(setting)[:, :count],
+            Teacher(self.teacher, Acceptance("top_k", k or self.k), PLAIN),
+            gamma,
+        )
+
+
+def pair(setting: Setting) -> Pair:
+    student = model(setting.student, setting.vocabulary, 1)
+    teacher = model(setting.teacher, setting.vocabulary, 2).requires_grad_(False)
+    everything = Pair(setting, student, teacher, setting.vocabulary)
+    rollout = everything.sample(rows=min(8, setting.batch))
+    ranks = rollout.ranks[rollout.batch.response_mask].float()
+    return Pair(setting, student, teacher, max(1, int(ranks.quantile(ACCEPTED)) + 1))
+
+
+def prompts(setting: Setting) -> list[tuple[int, ...]]:
+    source = torch.Generator().manual_seed(0)
+    shape = (setting.batch, setting.prompt)
+    return [
+        tuple(row) for row in torch.randint(3, setting.vocabulary, shape, generator=source).tolist()
+    ]
+
+
+def noise(setting: Setting) -> torch.Tensor:
+    return uniform_noise(setting.batch, setting.response, torch.Generator().manual_seed(0))
+
+
+def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]:
+    """One optimiser step of the product's loop: responses, loss, gradient, update."""
+    setting = pair.setting
+    optimisation = Optimisation(steps=1000, batch_size=setting.batch, learning_rate=1e-6)
+    run = Run(
+        settings=MethodSettings(method, acceptance=Acceptance("top_k", pair.k)),  # type: ignore[arg-type]
+        distill=Distill(optimisation, PLAIN, PLAIN, block_size=gamma),
+        student=pair.student,
+        teacher=pair.teacher if METHODS[method].needs_teacher else None,
+        examples=[Example(prompt, (5,) * setting.response) for prompt in prompts(setting)],
+        vocabulary=setting.shared,
+        max_new_tokens=setting.response,
+        seed=0,
+        validate=lambda _: {},
+        scratch=Path(),
+    )
+    parameters = list(pair.student.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+
+    def step() -> None:
+        pair.student.train()
+        (batch, _), *_ = make_responses(run, 0, 0)
+        update(run, 0, batch, optimizer, parameters, 1e-6)
+
+    return step
+
+
+def interleaved(
+    works: dict[str, Callable[[], object]], runs: int, warm: bool = True
+) -> dict[str, list[float]]:
+    """CPU seconds of each piece of work, the pieces taking turns, so that all see one machine."""
+    if warm:
+        for work in works.values():
+            work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(runs):
+        for name, work in works.items():
+            began = time.process_time()
+            told = work()
+            # A peer that times its own part of a call tells the seconds.
+            seconds[name].append(told if isinstance(told, float) else time.process_time() - began)
+    return seconds
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    runs = [a / b for a, b in zip(above, below, strict=True)]
+    return {"median": statistics.median(runs), "runs": [round(r, 4) for r in runs]}

@@ -1,0 +1,156 @@
+"""A method's loss from final hidden states: head, softmax, divergence and gradient by chunks.
+
+Logits of whole batches are never made. A chunk's logits live as long as its gradient
+takes: the divergences give theirs in closed form (`skd.divergences`), the head's is
+autograd's, and both are computed in the forward pass, so nothing is kept or recomputed.
+Knows states and logits; neither tokens' texts nor the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from skd.config import Divergence
+from skd.divergences import DIVERGENCES, forward_kl, logit_gradient
+from skd.methods import Method
+from skd.states import head
+
+# Logits that are alive at once, per model: 32 MiB in fp32.
+_CHUNK_LOGITS = 2**23
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's final states [N, d] where it predicts the N response tokens of a batch."""
+
+    model: PreTrainedModel
+    states: Tensor
+
+    def logits(self, rows: slice, size: int) -> Tensor:
+        """[n, size] logits, fp32 unless the model is fp64: a softmax needs it."""
+        logits = head(self.model, self.states[rows])[:, :size]
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def method_loss(
+    method: Method,
+    divergence: Divergence,
+    student: Predictions,
+    teacher: Predictions | None,
+    targets: Tensor,
+    replaced: Tensor | None,
+    size: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Σ over response tokens of the method's loss, and of KL(teacher ‖ student) for the log.
+
+    targets: [N]; replaced: [N] bool; size: of the common vocabulary, V. Differentiable in the
+    student's states and head. The caller divides by the batch's response tokens, whatever
+    micro-batches it was cut into.
+    """
+
+    def work(rows: slice, logits: Tensor) -> Chunk:
+        other = None if teacher is None else teacher.logits(rows, size)
+        marks = None if replaced is None else replaced[rows]
+        return token_loss(method, divergence, logits, other, targets[rows], marks)
+
+    leaves = [student.states, *student.model.get_output_embeddings().parameters()]
+    if not torch.is_grad_enabled():  # a Function cannot tell
+        leaves = [leaf.detach() for leaf in leaves]
+    total, kl = _Chunked.apply(work, student.model, size, *leaves)  # type: ignore[no-untyped-call]
+    return total, None if teacher is None else kl
+
+
+Chunk = tuple[Tensor, Tensor, Tensor]  # loss [n], KL(teacher ‖ student) [n], ∂loss/∂logits [n, V]
+
+
+def token_loss(
+    method: Method,
+    divergence: Divergence,
+    student: Tensor,
+    teacher: Tensor | None,
+    targets: Tensor,
+    replaced: Tensor | None,
+) -> Chunk:
+    """The loss of each token and its gradient by the student's logits; logits are raw [n, V]."""
+    student_log = student.log_softmax(-1)
+    teacher_log = None if teacher is None else teacher.log_softmax(-1)
+    loss = kl = torch.zeros_like(targets, dtype=student.dtype)
+    slope = None
+    if method.divergence:
+        assert teacher_log is not None
+        values, slope = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta)
+        loss, slope = loss + method.divergence * values, slope.mul_(method.divergence)
+        kl = values if divergence.name == "forward_kl" else kl
+    if teacher_log is not None and not (method.divergence and divergence.name == "forward_kl"):
+        kl = forward_kl(teacher_log, student_log, 0.0)[0]
+    if method.cross_entropy:
+        labels, kept = _labels(method, teacher, targets, replaced)
+        weights = method.cross_entropy * kept.to(student.dtype)[:, None]
+        loss = loss - (weights * student_log.gather(-1, labels[:, None])).squeeze(-1)
+        slope = torch.zeros_like(student) if slope is None else slope
+        slope.scatter_add_(-1, labels[:, None], -weights)
+    assert slope is not None
+    return loss, kl, logit_gradient(slope, student_log)
+
+
+def _labels(
+    method: Method, teacher: Tensor | None, targets: Tensor, replaced: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """[n] labels of the cross-entropy and [n] which of them count."""
+    everywhere = torch.ones_like(targets, dtype=torch.bool)
+    if method.label == "teacher_argmax":
+        assert teacher is not None
+        return teacher.argmax(-1), everywhere
+    if method.label == "replaced":
+        return targets, torch.zeros_like(everywhere) if replaced is None else replaced
+    return targets, everywhere
+
+
+class _Chunked(torch.autograd.Function):
+    """Sums of `work` over chunks of the student's logits, with the gradients made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        work: Callable[[slice, Tensor], Chunk],
+        model: PreTrainedModel,
+        size: int,
+        states: Tensor,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        trained = [p for p in parameters if p.requires_grad]
+        wanted = states.requires_grad or bool(trained)
+        gradients = [torch.zeros_like(t) for t in (states, *trained)] if wanted else []
+        losses: list[Tensor] = []
+        divergences: list[Tensor] = []
+        step = max(1, _CHUNK_LOGITS // size)
+        for start in range(0, len(states), step):
+            rows = slice(start, start + step)
+            leaf = states[rows].detach().requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                logits = Predictions(model, leaf).logits(slice(None), size)
+            loss, kl, slope = work(rows, logits.detach())
+            losses.append(loss)
+            divergences.append(kl)
+            if wanted:
+                parts = torch.autograd.grad(logits, (leaf, *trained), slope)
+                gradients[0][rows] = parts[0]
+                for whole, part in zip(gradients[1:], parts[1:], strict=True):
+                    whole += part
+        ctx.gradients = iter(gradients)
+        ctx.trained = [p.requires_grad for p in (states, *parameters)]
+        total, divergence = torch.cat(losses).sum(), torch.cat(divergences).sum()
+        ctx.mark_non_differentiable(divergence)
+        return total, divergence
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
+        """Once only: the gradients are scaled in place and handed over."""
+        scaled = [next(ctx.gradients).mul_(gradient) if t else None for t in ctx.trained]
+        return (None, None, None, *scaled)

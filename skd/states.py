@@ -1,0 +1,96 @@
+"""A causal LM in two halves: its decoder's final hidden states, and its head over them.
+
+States are [.., d] where logits are [.., V], so they can be kept, and the head is applied where
+it is needed: never at prompt tokens, and a chunk at a time. Any unmodified Hugging Face
+decoder goes through here. Knows no sampling and no losses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from skd.sequences import Batch
+
+
+def final_states(
+    model: PreTrainedModel, tokens: Tensor, positions: Tensor, used: int, **options: Any
+) -> Tensor:
+    """[B, T] tokens at positions [B or 1, T] -> [B, T, d]: what the head reads.
+
+    `used` bounds the slots that are attended to: one more than the largest position.
+    """
+    output = model.get_decoder()(
+        input_ids=tokens,
+        position_ids=positions,
+        attention_mask=attention_mask(model, positions, used),
+        **{"use_cache": False, **options},
+    )
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+def head(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """[N, d] -> [N, rows of the embedding] raw logits, with the model's own scaling and capping.
+
+    The model's forward runs with its decoder's result given, because families differ in what
+    they do between the output embedding and the logits (Gemma 2 caps, Granite divides).
+    """
+    decoder = model.get_decoder()
+    shadowed = vars(decoder).get("forward")
+    given = BaseModelOutputWithPast(last_hidden_state=states[None])
+    decoder.forward = lambda *_, **__: given
+    try:
+        logits: Tensor = model(input_ids=_NO_TOKENS, use_cache=False).logits[0]
+    finally:
+        if shadowed is None:
+            del decoder.forward
+        else:
+            decoder.forward = shadowed
+    return logits
+
+
+_NO_TOKENS = torch.empty(1, 0, dtype=torch.long)
+
+
+def batch_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """[B, L, d] states of a right-padded batch; those at padding mean nothing."""
+    width = batch.tokens.shape[1]
+    positions = torch.arange(width, device=batch.tokens.device)[None]
+    return final_states(model, batch.tokens, positions, width)
+
+
+def attention_mask(
+    model: PreTrainedModel, positions: Tensor, used: int
+) -> Tensor | dict[str, Tensor]:
+    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2 and 3).
+
+    Made here although the library would make one: its general way takes a fifth of a small
+    model's step. Right padding needs no more than causality.
+    """
+    config = model.config
+    slots = torch.arange(used, device=positions.device)
+    distance = positions[:, None, :, None] - slots
+    full = distance >= 0
+    window = getattr(config, "sliding_window", None)
+    if not window:
+        return _as_read(full, model)
+    sliding = _as_read(full & (distance < window), model)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:  # Mistral, Phi-3: every layer slides
+        return sliding
+    if "sliding_attention" not in kinds:
+        return _as_read(full, model)
+    return {"full_attention": _as_read(full, model), "sliding_attention": sliding}
+
+
+def _as_read(mask: Tensor, model: PreTrainedModel) -> Tensor:
+    """SDPA reads booleans; eager attention adds its mask to the scores."""
+    if model.config._attn_implementation != "eager":
+        return mask
+    lowest = torch.finfo(model.dtype).min
+    return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, lowest)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 LogProbabilities = Tensor  # [N, V]
+_LOG_OF_NOUGHT = -1e30  # finite, so that its product with 0 is 0
 Valued = tuple[Tensor, Tensor]  # values [N], slope [N, V]
 
 
@@ -43,7 +44,7 @@ def jsd(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Va
     if beta in (0.0, 1.0):
         return (reverse_kl if beta else forward_kl)(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
-    mixture = _mixture(p, q, beta).log_()
+    mixture = _log(_mixture(p, q, beta))
     slope = _terms(q, student, mixture).mul_(1.0 - beta)
     return beta * _expected(p, teacher, mixture) + slope.sum(-1), slope
 
@@ -54,7 +55,7 @@ def skew_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -
         return forward_kl(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
     mixture = _mixture(p, q, beta)
-    values = _expected(p, teacher, mixture.log())
+    values = _expected(p, teacher, _log(mixture))
     slope = _nought_where_empty(p.mul_(q).div_(mixture), mixture)
     return values, slope.mul_(beta - 1.0)
 
@@ -65,7 +66,7 @@ def skew_rkl(teacher: LogProbabilities, student: LogProbabilities, beta: float) 
         return reverse_kl(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
     mixture = _mixture(q, p, beta)
-    terms = _terms(q, student, mixture.log())
+    terms = _terms(q, student, _log(mixture))
     share = _nought_where_empty(q.square_().div_(mixture), mixture)
     return terms.sum(-1), terms.sub_(share, alpha=beta)
 
@@ -84,7 +85,11 @@ def _expected(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities) -> Te
 
 def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities) -> Tensor:
     """p (log p - log q), with 0 log 0 = 0."""
-    return _nought_where_empty((log_p - log_q).mul_(p), p)
+    return log_p.clamp_min(_LOG_OF_NOUGHT).sub_(log_q).mul_(p)
+
+
+def _log(p: Tensor) -> LogProbabilities:
+    return p.log().clamp_min_(_LOG_OF_NOUGHT)
 
 
 def _nought_where_empty(values: Tensor, mass: Tensor) -> Tensor:

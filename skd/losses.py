@@ -8,7 +8,8 @@ Knows states and logits; neither tokens' texts nor the optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from skd.divergences import DIVERGENCES, forward_kl, logit_gradient
 from skd.methods import Method
 from skd.states import head
 
-# Logits that are alive at once, per model: 32 MiB in fp32.
+# Logits that are alive at once, per model: 32 MiB in fp32. Half of it and twice it are slower.
 _CHUNK_LOGITS = 2**23
 
 
@@ -59,7 +60,10 @@ def method_loss(
         marks = None if replaced is None else replaced[rows]
         return token_loss(method, divergence, logits, other, targets[rows], marks)
 
-    leaves = [student.states, *student.model.get_output_embeddings().parameters()]
+    embedding = student.model.get_output_embeddings()
+    leaves = [student.states, embedding.weight]
+    if getattr(embedding, "bias", None) is not None:
+        leaves.append(embedding.bias)
     if not torch.is_grad_enabled():  # a Function cannot tell
         leaves = [leaf.detach() for leaf in leaves]
     total, kl = _Chunked.apply(work, student.model, size, *leaves)  # type: ignore[no-untyped-call]
@@ -77,9 +81,12 @@ def token_loss(
     targets: Tensor,
     replaced: Tensor | None,
 ) -> Chunk:
-    """The loss of each token and its gradient by the student's logits; logits are raw [n, V]."""
+    """The loss of each token and its gradient by the student's logits; logits are raw [n, V].
+
+    The teacher's become log-probabilities in place.
+    """
     student_log = student.log_softmax(-1)
-    teacher_log = None if teacher is None else teacher.log_softmax(-1)
+    teacher_log = None if teacher is None else teacher.sub_(teacher.logsumexp(-1, keepdim=True))
     loss = kl = torch.zeros_like(targets, dtype=student.dtype)
     slope = None
     if method.divergence:
@@ -124,27 +131,24 @@ class _Chunked(torch.autograd.Function):
         states: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        trained = [p for p in parameters if p.requires_grad]
-        wanted = states.requires_grad or bool(trained)
-        gradients = [torch.zeros_like(t) for t in (states, *trained)] if wanted else []
+        inputs = (states, *parameters)
+        gradients = [torch.zeros_like(x) if x.requires_grad else None for x in inputs]
+        wanted = any(x.requires_grad for x in inputs)
         losses: list[Tensor] = []
         divergences: list[Tensor] = []
         step = max(1, _CHUNK_LOGITS // size)
         for start in range(0, len(states), step):
             rows = slice(start, start + step)
             leaf = states[rows].detach().requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
+            with torch.set_grad_enabled(wanted), _output(model) as raw:
                 logits = Predictions(model, leaf).logits(slice(None), size)
             loss, kl, slope = work(rows, logits.detach())
             losses.append(loss)
             divergences.append(kl)
-            if wanted:
-                parts = torch.autograd.grad(logits, (leaf, *trained), slope)
-                gradients[0][rows] = parts[0]
-                for whole, part in zip(gradients[1:], parts[1:], strict=True):
-                    whole += part
-        ctx.gradients = iter(gradients)
-        ctx.trained = [p.requires_grad for p in (states, *parameters)]
+            if wanted:  # back through capping, scaling and the cut, then the product by hand
+                (slope,) = torch.autograd.grad(logits, raw, slope)
+                _add_product(slope[0], leaf.detach(), model, gradients, rows)
+        ctx.gradients = gradients
         total, divergence = torch.cat(losses).sum(), torch.cat(divergences).sum()
         ctx.mark_non_differentiable(divergence)
         return total, divergence
@@ -152,5 +156,40 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
         """Once only: the gradients are scaled in place and handed over."""
-        scaled = [next(ctx.gradients).mul_(gradient) if t else None for t in ctx.trained]
-        return (None, None, None, *scaled)
+        made, ctx.gradients = ctx.gradients, None
+        return (None, None, None, *(None if g is None else g.mul_(gradient) for g in made))
+
+
+@contextmanager
+def _output(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """What the output embedding gives meanwhile, before capping and scaling."""
+    seen: list[Tensor] = []
+    hook = model.get_output_embeddings().register_forward_hook(lambda *call: seen.append(call[2]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _add_product(
+    slope: Tensor,
+    states: Tensor,
+    model: PreTrainedModel,
+    gradients: list[Tensor | None],
+    rows: slice,
+) -> None:
+    """Add the gradients of states @ weight.T (+ bias), without a second copy of the weight's.
+
+    slope: [n, rows of the embedding], in the dtype the product was computed in.
+    """
+    embedding = model.get_output_embeddings()
+    by_states, by_weight, *by_bias = gradients
+    if by_states is not None:
+        by_states[rows] = (slope @ embedding.weight.to(slope.dtype)).to(by_states.dtype)
+    if by_weight is not None and by_weight.dtype == slope.dtype:
+        by_weight.addmm_(slope.T, states)
+    elif by_weight is not None:
+        by_weight += slope.T @ states.to(slope.dtype)
+    for bias in by_bias:
+        if bias is not None:
+            bias += slope.sum(0)

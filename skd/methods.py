@@ -175,6 +175,7 @@ def _teach(
     if known is not None:
         states[sampled, : known.shape[1]] = known
         missing = sorted(set(missing) - set(sampled))
+    missing.sort(key=batch.lengths.tolist().__getitem__)  # like lengths side by side
     parts = [missing[i : i + size] for i in range(0, len(missing), size)]
     for rows in parts:
         part = batch.take(rows)

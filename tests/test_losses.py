@@ -109,6 +109,20 @@ def test_every_method_is_the_weighted_sum_of_its_parts(method) -> None:
     assert torch.allclose(gradient, student.grad, atol=1e-12)
 
 
+def test_the_gradient_of_a_biased_head_is_whole() -> None:
+    student = build("phi3_sliding")  # its head has a bias in some releases
+    size, width = student.lm_head.weight.shape
+    student.lm_head = torch.nn.Linear(width, size, bias=True, dtype=torch.float64)
+    total, _ = method_loss(
+        METHODS["sft"], Divergence(), predictions(student), None, BATCH.targets, None, SIZE
+    )
+    total.backward()
+    got = gradients(student)
+    cross_entropy(whole_logits(student), BATCH.targets, reduction="sum").backward()
+    for parameter, gradient in gradients(student).items():
+        assert torch.allclose(got[parameter], gradient, rtol=1e-9, atol=1e-12), parameter
+
+
 def test_without_a_teacher_there_is_no_divergence_to_log() -> None:
     total, kl = method_loss(
         METHODS["sft"], Divergence(), predictions(build()), None, BATCH.targets, None, SIZE
@@ -120,7 +134,7 @@ def test_without_a_teacher_there_is_no_divergence_to_log() -> None:
 
 def test_measuring_makes_no_gradients(monkeypatch) -> None:
     made = []
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a: made.append(a))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *given: made.append(given))
     with torch.no_grad():
         method_loss(
             METHODS["sft"], Divergence(), predictions(build()), None, BATCH.targets, None, SIZE

@@ -43,7 +43,7 @@ ui: $(READY)    ## open a loopback Prefect server with a deployment to start and
 	$(PY) -m pipelines.flow ui --port $(or $(PORT),4200)
 
 bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchmarks.md (12 minutes)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0 accelerate==1.15.0
 	$(PY) -m benchmarks
 
 profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME: list them

@@ -93,6 +93,8 @@ def _leader(family: Family, peers: Sequence[str]) -> str:
     task, reference = family.task, family.reference
     means = {name: fmean(task.models[name].values(task.primary)) for name in (reference, *peers)}
     top = max(means, key=means.__getitem__)
+    if peers and len(set(means.values())) == 1:
+        return "All methods from this start have the same mean."
     if top != reference:
         word = "a tie with" if top in family.among(peers, TIE) else "better than"
         return f"Highest mean from this start: `{top}` ({means[top]:.1f}), {word} `{reference}`."

@@ -80,6 +80,15 @@ def test_the_higher_of_two_equal_methods_is_not_best(make_tree):
     assert "none is best" in text
 
 
+def test_equal_means_have_no_leader(make_tree):
+    root = make_tree(WIN)
+    for name in ("metrics/evaluate/{}.json", "records/{}/summarization.jsonl"):
+        for other in ("on_policy_kd", "sft"):
+            copied = (root / name.format("skd")).read_text().replace('"skd"', f'"{other}"')
+            (root / name.format(other)).write_text(copied)
+    assert "All methods from this start have the same mean." in conclusion(root)
+
+
 def test_wins_and_losses_are_kept_apart_by_task(make_tree):
     tasks = {"translation": "translation", "arithmetic": "arithmetic"}
     rival = {"translation": 50, "arithmetic": 75}

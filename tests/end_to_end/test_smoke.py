@@ -49,6 +49,15 @@ def edit(root: Path, change) -> None:
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+def commit(root: Path) -> None:
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "results"]):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *command],
+            cwd=root,
+            check=True,
+        )
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("smoke") / "project"
@@ -127,10 +136,32 @@ def test_a_second_run_has_nothing_to_do(project) -> None:
 
 
 def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_cache(project):
+    commit(project)
     edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=7))
     assert ran(repro(project)) == {"distill@skd", "evaluate@skd", "report"}
+    commit(project)
     edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=1))
     assert ran(repro(project)) <= {"report"}  # its outputs belong to git, not to the cache
+
+
+def test_two_revisions_are_compared_with_tests(project) -> None:
+    def page(*revisions: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.compare", *revisions],
+            cwd=project, env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    made = page("HEAD~1", "HEAD")
+    assert made.returncode == 0, made.stderr
+    assert "| `methods.skd.acceptance.value` | `1.0` | `7.0` |" in made.stdout
+    rows = [line for line in made.stdout.splitlines() if line.startswith(("| `sft`", "| `skd`"))]
+    assert len(rows) == 2
+    assert "+0.0 … +0.0" in rows[0]  # it was not touched
+    assert "= tie" in rows[0]
+    wrong = page("HEAD", "nowhere")
+    assert wrong.returncode == 2
+    assert "no revision nowhere" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
 
 
 def test_settings_of_this_machine_rerun_nothing(project) -> None:

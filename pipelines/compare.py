@@ -1,0 +1,154 @@
+"""What changed between two revisions' results, in Markdown fit for a pull request.
+
+Each revision is checked out into a clone of its own whose records come from this project's DVC
+cache or remote, and is read as the report reads it. Runs no stage; changes nothing here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.stage import run as run_stage
+from skd.config import Params, load, plain
+from skd.errors import UserError
+from skd.metrics.statistics import compare, holm
+from skd.report.compare import TIE, Verdict
+from skd.report.read import Run, TaskRun, read_run
+from skd.report.tables import NONE, p_text, row_name, table, values_text
+
+_MARKS = {"better": "▲ better", TIE: "= tie", "worse": "▼ worse"}
+
+
+@dataclass(frozen=True)
+class Revision:
+    name: str
+    params: Params
+    run: Run
+
+
+def read(name: str, root: Path, folder: Path) -> Revision:
+    """The results of a git revision. Raises `UserError` if git or DVC cannot give them."""
+    commit = _run(
+        ["git", "rev-parse", "--verify", f"{name}^{{commit}}"], root, f"no revision {name}"
+    )
+    _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder)], root, "")
+    _run(["git", "checkout", "--quiet", commit], folder, f"{name} cannot be checked out")
+    dvc = [sys.executable, "-m", "dvc"]
+    cache = _run([*dvc, "cache", "dir"], root, "no DVC cache")
+    _run([*dvc, "cache", "dir", "--local", cache], folder, "no DVC cache")
+    _run(
+        [*dvc, "checkout", "--quiet", "--recursive", "data", "records", "logs"],
+        folder,
+        f"the records of {name} are not in DVC's cache; `dvc fetch --all-commits` may bring them",
+    )
+    params = load(folder / "params.yaml")
+    experiment = params.experiment
+    run = read_run(folder, experiment.tasks, experiment.methods, experiment.seeds)
+    return Revision(name, params, run)
+
+
+def page(first: Revision, second: Revision) -> str:
+    """Markdown: changed parameters, then each model's primary metric before and after."""
+    parts = [f"# Results of `{second.name}` against `{first.name}`", _parameters(first, second)]
+    others = {task.name: task for task in first.run.tasks}
+    pairs = [(others[task.name], task) for task in second.run.tasks if task.name in others]
+    parts += [_task(before, after, second.params) for before, after in pairs]
+    only = {task.name for task in (*first.run.tasks, *second.run.tasks)} - {
+        a.name for a, _ in pairs
+    }
+    if only:
+        parts.append(f"Only in one of them: {', '.join(sorted(only))}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _parameters(first: Revision, second: Revision) -> str:
+    before, after = (dict(_flat(plain(r.params))) for r in (first, second))
+    changed = [
+        [f"`{key}`", f"`{before.get(key, NONE)}`", f"`{after.get(key, NONE)}`"]
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, NONE) != after.get(key, NONE) and not key.startswith("runtime.")
+    ]
+    if not changed:
+        return "No parameter differs."
+    return table(["parameter", first.name, second.name], changed, text_columns=3)
+
+
+def _task(before: TaskRun, after: TaskRun, params: Params) -> str:
+    title = f"## {after.name}, {after.primary}"
+    shared = [name for name in after.models if name in before.models]
+    if before.ids != after.ids or before.rows != after.rows:
+        rows = [[row_name(n), *_means(before, after, n)] for n in shared]
+        text = table(["model", "before", "after"], rows)
+        return f"{title}\n\nThe test sets differ, so nothing is tested.\n\n{text}"
+    settings = params.report
+    found = [
+        compare(
+            after.models[name].matrix(after.primary, after.ids),
+            before.models[name].matrix(before.primary, before.ids),
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
+        for name in shared
+    ]
+    rows = []
+    for name, comparison, p in zip(shared, found, holm([c.p for c in found]), strict=True):
+        verdict = Verdict(name, comparison, p)
+        rows.append(
+            [
+                row_name(name),
+                *_means(before, after, name),
+                f"{comparison.difference:+.1f}",
+                f"{comparison.low:+.1f} … {comparison.high:+.1f}",
+                p_text(p),
+                _MARKS[verdict.word],
+            ]
+        )
+    header = ["model", "before", "after", "difference", "95 % interval", "Holm p", "verdict"]
+    return f"{title}\n\n{table(header, rows)}"
+
+
+def _means(before: TaskRun, after: TaskRun, name: str) -> list[str]:
+    return [values_text(t.models[name].values(t.primary)) for t in (before, after)]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}{key}.")
+    else:
+        yield prefix.rstrip("."), str(value)
+
+
+def _run(command: list[str], folder: Path, problem: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise UserError(f"{problem or command[1]}: {said[-1] if said else 'failed'}")
+    return done.stdout.strip()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.compare", description=__doc__, epilog="Example: main HEAD"
+    )
+    parser.add_argument("before", metavar="REV_A", help="a git revision with results")
+    parser.add_argument("after", metavar="REV_B", help="another one")
+    arguments = parser.parse_args(argv)
+    root = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        revisions = [
+            read(name, root, Path(folder) / str(place))
+            for place, name in enumerate((arguments.before, arguments.after))
+        ]
+        print(page(*revisions), end="")
+
+
+if __name__ == "__main__":
+    run_stage(main)

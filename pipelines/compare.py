@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines.stage import run as run_stage
 from skd.config import Params, load, plain
 from skd.errors import UserError
@@ -44,7 +46,7 @@ def read(name: str, root: Path, folder: Path) -> Revision:
     cache = _run([*dvc, "cache", "dir"], root, "no DVC cache")
     _run([*dvc, "cache", "dir", "--local", cache], folder, "no DVC cache")
     _run(
-        [*dvc, "checkout", "--quiet", "--recursive", "data", "records", "logs"],
+        [*dvc, "checkout", "--quiet", *_read_outputs(folder)],
         folder,
         f"the records of {name} are not in DVC's cache; `dvc fetch --all-commits` may bring them",
     )
@@ -52,6 +54,16 @@ def read(name: str, root: Path, folder: Path) -> Revision:
     experiment = params.experiment
     run = read_run(folder, experiment.tasks, experiment.methods, experiment.seeds)
     return Revision(name, params, run)
+
+
+def _read_outputs(folder: Path) -> list[str]:
+    """The outputs that a report reads; checkpoints are left where they are."""
+    try:
+        lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("a revision without dvc.lock has no results to compare") from None
+    paths = [out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
+    return [path for path in paths if path.split("/")[0] in ("data", "records", "logs")]
 
 
 def page(first: Revision, second: Revision) -> str:

@@ -64,12 +64,16 @@ def main(argv: list[str] | None = None) -> None:
             found["scaling"] = scaling(3)
         else:
             found |= CASES[name](arguments.runs)
-    found["machine"] = _machine() | {"minutes": round((time.time() - began) / 60, 1)}
+        found["machine"] = _machine()
+        _write(found)  # after every case: an interrupted run keeps what it measured
+    print(f"{PAGE.relative_to(ROOT)} is written after {(time.time() - began) / 60:.1f} minutes")
+
+
+def _write(found: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if "scaling" in found:
         _draw(found["scaling"])
     PAGE.write_text(_page(found), encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)} and {RESULTS.relative_to(ROOT)} are written")
 
 
 def _machine() -> dict[str, str]:
@@ -123,7 +127,10 @@ prompts of 64 and responses of 128 tokens, random weights, K such that nine prop
 accepted. CPU seconds of one optimiser step: {seconds}. TRL's column is the faster of its two
 trainers, both on-policy with forward KL and KV cache, gradient checkpointing off.
 
-![CPU milliseconds per emitted token](benchmarks-scaling.png)
+{_SCALING if "scaling" in found else ""}"""
+
+
+_SCALING = """![CPU milliseconds per emitted token](benchmarks-scaling.png)
 
 Interleaved sampling, teacher 256 × 6, student 128 × 3, one size varied at a time; the figure's
 numbers are in the JSON under `scaling`.

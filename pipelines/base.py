@@ -18,6 +18,7 @@ from pipelines.stage import run as run_stage
 from pipelines.training import Spec, save, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
+from skd.cache import check_decoder
 from skd.config import (
     Budget,
     Distill,
@@ -69,6 +70,8 @@ def _fill(folder: Path, params: Params) -> None:
         _materialise(folder, role, settings[role], params)
     teacher, student = (models.load_tokenizer(folder / role) for role in ROLES)
     models.check_pair(teacher, student, params.models.template_mismatch)
+    for role in ROLES:
+        check_decoder(models.load(folder / role))
     if teacher.chat_template != student.chat_template and teacher.chat_template is not None:
         path = folder / "student" / "chat_template.jinja"
         path.write_text(str(teacher.chat_template), encoding="utf-8")

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from skd.states import final_states
+from skd.errors import UserError
+from skd.states import final_states, head
 
 
 class SlotCache(Cache):
@@ -27,12 +28,19 @@ class SlotCache(Cache):
         self.values: list[Tensor] = []
         self.rows = torch.empty(0)
         self.positions = torch.empty(0)
+        self.whole = True
         self.used = 0
 
-    def place(self, positions: Tensor, used: int) -> None:
-        """The next forward writes at `positions` [B, T] and reads the first `used` slots."""
-        self.rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.positions, self.used = positions, used
+    def place(self, positions: Tensor, used: int, rows: Tensor | None) -> None:
+        """The next forward writes at `positions` [B, T] and reads the first `used` slots.
+
+        rows: [B] those that it is about; None: all.
+        """
+        self.whole = rows is None
+        rows = torch.arange(len(positions), device=positions.device) if rows is None else rows
+        self.rows = rows[:, None]
+        self.positions = positions
+        self.used = used
 
     def update(
         self,
@@ -49,7 +57,10 @@ class SlotCache(Cache):
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         keys[self.rows, :, self.positions] = key_states.transpose(1, 2)
         values[self.rows, :, self.positions] = value_states.transpose(1, 2)
-        return keys[:, :, : self.used], values[:, :, : self.used]
+        if self.whole:
+            return keys[:, :, : self.used], values[:, :, : self.used]
+        some = self.rows[:, 0]
+        return keys[some, :, : self.used], values[some, :, : self.used]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         return self.used
@@ -68,9 +79,11 @@ class CachedModel:
         self.model = model
         self.cache = SlotCache(rows, slots)
 
-    def states(self, tokens: Tensor, positions: Tensor, used: int) -> Tensor:
-        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states."""
-        self.cache.place(positions, used)
+    def states(
+        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these."""
+        self.cache.place(positions, used, rows)
         return final_states(
             self.model,
             tokens,
@@ -80,3 +93,34 @@ class CachedModel:
             past_key_values=self.cache,
             use_cache=True,
         )
+
+
+@torch.no_grad()
+def check_decoder(model: PreTrainedModel) -> None:
+    """Raise `UserError` unless this model says the same through the cache, in pieces, as whole.
+
+    Recurrent decoders, and those whose attention does not read the mask and positions that it is
+    given, cannot be sampled by position.
+    """
+    tokens = torch.arange(_PROBE, device=model.device)[None]
+    cached = CachedModel(model, 1, _PROBE)
+    try:
+        wanted = model(input_ids=tokens, use_cache=False).logits[0]
+        pieces = [
+            cached.states(tokens[:, start:stop], tokens[:, start:stop], used=stop)
+            for start, stop in ((0, _PROBE - 3), (_PROBE - 3, _PROBE))
+        ]
+        made = head(model, torch.cat(pieces, 1)[0])
+        same = bool((wanted - made).abs().max() <= _TOLERANCE * wanted.abs().max())
+        reason = "its logits through the cache are not those of its own forward"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        same, reason = False, f"{type(error).__name__}: {error}"
+    if not same:
+        raise UserError(
+            f"{type(model).__name__} cannot be sampled by position ({reason}); "
+            f"docs/own-models.md lists the families that can"
+        )
+
+
+_PROBE = 8  # tokens; each stands at its own id
+_TOLERANCE = 0.02  # of the largest logit: bf16 weights and the order of sums

@@ -64,7 +64,7 @@ def sample(
     done, cost = [], Cost()
     with evaluating(*models):
         cached = [CachedModel(model, *rows.tokens.shape) for model in models]
-        _prefill(cached, rows, max(map(len, prompts)))
+        prefill(cached, rows)
         while bool(rows.alive.any()):
             _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
             if (finished := rows.finished()) is not None:
@@ -76,11 +76,16 @@ def sample(
     return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 
-def _prefill(cached: list[CachedModel], rows: Rows, width: int) -> None:
-    """Fill both caches from the prompts; slots behind a short prompt are overwritten later."""
-    positions = torch.arange(width, device=rows.tokens.device).expand(len(rows.tokens), -1)
-    for model in cached:
-        model.states(rows.tokens[:, :width], positions, used=width)
+def prefill(cached: list[CachedModel], rows: Rows) -> None:
+    """Fill both caches from the prompts, those of like length together.
+
+    Slots behind a short prompt are overwritten later.
+    """
+    for part in rows.prompt_lengths.argsort().split(_PREFILL_ROWS):
+        width = int(rows.prompt_lengths[part].max())
+        positions = torch.arange(width, device=part.device).expand(len(part), -1)
+        for model in cached:
+            model.states(rows.tokens[part, :width], positions, used=width, rows=part)
 
 
 def _block(
@@ -127,7 +132,7 @@ def _propose(
     for j in range(positions.shape[1]):
         at = positions[:, j] - 1  # states at i-1 predict token i
         states = student.states(rows.tokens[row, at][:, None], at[:, None], used)[:, 0]
-        logits = _allowed(head(student.model, states), vocabulary)
+        logits = allowed(head(student.model, states), vocabulary)
         probabilities = distribution(logits, sampling.temperature, sampling.top_p)
         rows.tokens[row, at + 1] = draw(probabilities, uniforms[:, j])
         distributions.append(probabilities)
@@ -146,7 +151,7 @@ def _verify(
     row = torch.arange(len(positions), device=positions.device)[:, None]
     states = teacher.states(rows.tokens.gather(1, positions - 1), positions - 1, used)
     rows.teacher_states[row, positions - 1] = states.to(rows.teacher_states.dtype)
-    logits = _allowed(head(teacher.model, states.flatten(0, 1)), vocabulary)  # [B·γ, V]
+    logits = allowed(head(teacher.model, states.flatten(0, 1)), vocabulary)  # [B·γ, V]
     tokens = rows.tokens.gather(1, positions).flatten()
     ranks = rank(logits, tokens)
     rows.ranks.scatter_(1, positions, ranks.view_as(positions))
@@ -177,7 +182,7 @@ def _replace(
     rows.replaced[row, at] = True
 
 
-def _allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
+def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     """[N, rows of the embedding] -> [N, V]: no padding rows, no forbidden tokens."""
     cut = logits[:, : vocabulary.size]
     if not vocabulary.forbidden:
@@ -185,6 +190,9 @@ def _allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     cut = cut.clone()
     cut[:, list(vocabulary.forbidden)] = -torch.inf
     return cut
+
+
+_PREFILL_ROWS = 32
 
 
 class Pace:

@@ -7,14 +7,32 @@ decoder goes through here. Knows no sampling and no losses.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils import ModelOutput
 
+from skd.errors import UserError
 from skd.sequences import Batch
+
+
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a causal LM that gives final hidden states.
+
+    Raises `UserError` for a model that does not keep its decoder apart from its head.
+    """
+    decoder = model.get_decoder()
+    if decoder is model:  # GPT-2, GPT-NeoX, Falcon name their decoder otherwise
+        decoder = model.base_model
+    if decoder is model:
+        raise UserError(
+            f"{type(model).__name__} has no decoder apart from its head; "
+            f"docs/own-models.md lists the families that work"
+        )
+    return decoder
 
 
 def final_states(
@@ -24,7 +42,7 @@ def final_states(
 
     `used` bounds the slots that are attended to: one more than the largest position.
     """
-    output = model.get_decoder()(
+    output = decoder_of(model)(
         input_ids=tokens,
         position_ids=positions,
         attention_mask=attention_mask(model, positions, used),
@@ -40,18 +58,35 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
     The model's forward runs with its decoder's result given, because families differ in what
     they do between the output embedding and the logits (Gemma 2 caps, Granite divides).
     """
-    decoder = model.get_decoder()
+    decoder = decoder_of(model)
     shadowed = vars(decoder).get("forward")
-    given = BaseModelOutputWithPast(last_hidden_state=states[None])
+    given = _Given(last_hidden_state=states[None])
     decoder.forward = lambda *_, **__: given
     try:
-        logits: Tensor = model(input_ids=_NO_TOKENS, use_cache=False).logits[0]
+        logits: Tensor = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model)).logits[0]
     finally:
         if shadowed is None:
             del decoder.forward
         else:
             decoder.forward = shadowed
     return logits
+
+
+@dataclass
+class _Given(ModelOutput):
+    """A decoder's result with every field that some family's head asks for."""
+
+    last_hidden_state: Tensor | None = None
+    past_key_values: None = None
+    hidden_states: None = None
+    attentions: None = None
+    cross_attentions: None = None
+    router_logits: None = None
+
+
+def _plain(model: PreTrainedModel) -> dict[str, bool]:
+    """Mixtures of experts add a balancing loss unless they are told that there are no routers."""
+    return {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
 
 
 _NO_TOKENS = torch.empty(1, 0, dtype=torch.long)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
+from skd.cache import check_decoder
+from skd.errors import UserError
 from skd.sequences import Example, collate
 from skd.states import batch_states, head
 from tests.tiny import FAMILIES, SIZE, build, prompts
@@ -44,3 +49,21 @@ def test_gradients_reach_the_head_and_the_states() -> None:
     states = batch_states(model, BATCH)[0]
     head(model, states).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_check_passes_every_family(family: str) -> None:
+    check_decoder(build(family))
+
+
+@pytest.mark.filterwarnings("ignore:`position_ids` have no functionality in BLOOM")
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (BloomForCausalLM, BloomConfig(SIZE, hidden_size=16, n_layer=2, n_head=2)),
+        (MambaForCausalLM, MambaConfig(vocab_size=SIZE, hidden_size=16, num_hidden_layers=2)),
+    ],
+)
+def test_a_family_that_cannot_be_sampled_by_position_is_named(kind: Any, config: Any) -> None:
+    with pytest.raises(UserError, match=f"{kind.__name__} cannot be sampled by position"):
+        check_decoder(kind(config).eval())

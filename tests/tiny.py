@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -44,6 +50,18 @@ FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, object]]] = {
         {"head_dim": 8, "sliding_window": 5, "final_logit_softcapping": 3.0},
     ),
     "gemma3": (Gemma3TextConfig, {"head_dim": 8, "sliding_window": 5}),
+    "gpt2": (GPT2Config, {"n_positions": 128}),
+    "gpt_neox": (GPTNeoXConfig, {}),
+    "falcon": (FalconConfig, {}),
+    "mixtral": (MixtralConfig, {"num_local_experts": 4}),
+    "qwen3_moe": (
+        Qwen3MoeConfig,
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 8},
+    ),
+    "gpt_oss": (
+        GptOssConfig,
+        {"num_local_experts": 4, "head_dim": 8, "sliding_window": 5, "rope_scaling": None},
+    ),
 }
 
 

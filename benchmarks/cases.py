@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks import naive
 from benchmarks.setting import (
@@ -38,6 +39,7 @@ from skd.models import keep_layers
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
 from skd.sequences import Vocabulary
+from skd.speculative import speculate
 from skd.states import batch_states
 from tests.reference import interleaved as token_level
 from tests.tiny import SIZE, VOCABULARY, build
@@ -287,34 +289,47 @@ def _compacting(below: float) -> Iterator[None]:
 
 
 # --------------------------------------------------------- speculative decoding
+_DRAFT_LAYERS = 2
+
+
+def _drafting_pair(setting: Setting) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """A teacher whose upper layers change little, and a draft of its first ones."""
+    teacher = model(setting.teacher, setting.vocabulary, 2)
+    with torch.no_grad():
+        for layer in teacher.model.layers[_DRAFT_LAYERS:]:
+            layer.self_attn.o_proj.weight.mul_(0.06)
+            layer.mlp.down_proj.weight.mul_(0.06)
+    draft = model(setting.teacher, setting.vocabulary, 2)
+    draft.load_state_dict(teacher.state_dict())
+    return keep_layers(draft, list(range(_DRAFT_LAYERS))), teacher
+
+
 def speculative(runs: int) -> Found:
     """Greedy teacher decoding with a draft of its first layers: the same tokens, sooner."""
     setting = replace(DEFAULT, batch=1, teacher=(512, 16))
-    teacher = model(setting.teacher, setting.vocabulary, 2)
-    with torch.no_grad():
-        for layer in teacher.model.layers[2:]:  # upper layers that change little
-            layer.self_attn.o_proj.weight.mul_(0.2)
-            layer.mlp.down_proj.weight.mul_(0.2)
-    draft = model(setting.teacher, setting.vocabulary, 2)
-    draft.load_state_dict(teacher.state_dict())
-    keep_layers(draft, [0, 1])
-    greedy = Teacher(teacher, Acceptance("top_k", 1, replacement="argmax"), GREEDY)
+    draft, teacher = _drafting_pair(setting)
+    asked = (prompts(setting), setting.shared, GREEDY, setting.response, noise(setting))
 
-    def decode(first: Any, other: Teacher | None) -> Any:
-        return sample(
-            first, prompts(setting), setting.shared, GREEDY, setting.response, noise(setting), other
-        )
+    def plain() -> Any:
+        return sample(teacher, *asked)
 
-    plain, fast = decode(teacher, None), decode(draft, greedy)
-    if not torch.equal(plain.batch.tokens, fast.batch.tokens):
+    def fast() -> Any:
+        return speculate(draft, teacher, *asked)
+
+    made = fast()
+    if not torch.equal(plain().batch.tokens, made.rollout.batch.tokens):
         raise AssertionError("speculative decoding changed the teacher's output")
-    seconds = interleaved(
-        {"plain": lambda: decode(teacher, None), "fast": lambda: decode(draft, greedy)}, runs
-    )
-    share = 100 * fast.accepted / fast.batch.response_tokens
+    seconds = interleaved({"plain": plain, "fast": fast}, runs)
     return {
         "speculative_vs_plain_b1": ratio(seconds["plain"], seconds["fast"])
-        | {"setting": setting.facts(draft_layers=2, accepted_percent=round(share, 1))}
+        | {
+            "setting": setting.facts(
+                student="the teacher's first layers",
+                draft_layers=_DRAFT_LAYERS,
+                acceptance_length=round(made.acceptance_length, 2),
+                accepted_percent=round(100 * made.kept / max(1, made.kept + made.blocks), 1),
+            )
+        }
     }
 
 

@@ -14,9 +14,13 @@ from skd.report.cards import cards
 from skd.report.compare import families
 from skd.report.figures import figures
 from skd.report.markdown import report
+from skd.report.page import page
+from skd.report.pairs import all_pairs
 from skd.report.provenance import Provenance
 from skd.report.read import read_run
 from skd.report.results import results_csv
+from skd.report.sheets import sheets
+from skd.report.signatures import signatures
 
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
@@ -24,7 +28,9 @@ Write the report of the run that params.yaml describes.
 reads   metrics/, records/, logs/ and data/<task>/<split>.jsonl of the tasks, methods and
         seeds in the section `experiment`; nothing else, no model
 writes  reports/report.md        conclusion, tables, figures, samples, what ran
+        reports/report.html      the same as one file, figures inside
         reports/results.csv      one row per number of the test split
+        reports/tables/*.csv     the tables with plain numbers; all pairs compared
         reports/figures/*.png    comparison, training curves, acceptance
         reports/cards/*.md       a model card per task and method
 
@@ -57,12 +63,25 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     reference = settings.reference_method
     verdicts = families(run, reference, resamples=settings.resamples, seed=settings.seed)
     drawn = figures(run, reference)
-    text = report(run, verdicts, reference, found, list(drawn), settings.samples_per_task)
+    pairs = all_pairs(run, resamples=settings.resamples, seed=settings.seed)
+    findings = signatures(run)
+    text = report(
+        run,
+        verdicts,
+        pairs,
+        findings,
+        reference,
+        found,
+        list(drawn),
+        settings.samples_per_task,
+    )
     out = root / "reports"
     write_files(out / "figures", drawn)
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
+    write_files(out / "tables", sheets(run, pairs, findings))
     write_text(out / "report.md", text)
+    write_text(out / "report.html", page(text, drawn))
 
 
 def provenance(params: Params, root: Path) -> Provenance:

@@ -132,6 +132,28 @@ def effect_size(difference: ArrayLike) -> float:
     return 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
 
 
+def seeds_needed(first: ArrayLike, second: ArrayLike, *, power: float = 0.8) -> int | None:
+    """Seeds per system for a two-sided t test of the seeds' means to see the observed difference.
+
+    From the pooled variance of the seeds; None where no number up to `MOST_SEEDS` would do, or
+    where one seed leaves no variance. Systems that differ without variance need 2.
+    """
+    means = [scores.mean(1) for scores in _complete(first, second)]
+    freedom = sum(len(values) - 1 for values in means)
+    if freedom == 0:
+        return None
+    variance = sum(float(((values - values.mean()) ** 2).sum()) for values in means) / freedom
+    difference = abs(float(means[0].mean() - means[1].mean()))
+    for seeds in range(2, MOST_SEEDS + 1):
+        quantiles = stdtrit(2 * seeds - 2, (1 + LEVEL) / 2) + stdtrit(2 * seeds - 2, power)
+        if difference > 0 and difference >= quantiles * np.sqrt(2 * variance / seeds):
+            return seeds
+    return None
+
+
+MOST_SEEDS = 1000
+
+
 def _widened(scores: Floats, factor: float) -> Floats:
     """Seed deviations [seeds, examples] without the small-sample bias, times `factor`."""
     seeds = len(scores)

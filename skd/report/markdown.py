@@ -5,10 +5,12 @@ from __future__ import annotations
 from skd.report import provenance as facts
 from skd.report import tables, words
 from skd.report.compare import Family
+from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
 from skd.report.read import Run
 from skd.report.samples import samples
+from skd.report.signatures import CHECKS, Finding
 
 MEANING = (
     "A method *wins* on a task where it is better than every baseline that began from the same "
@@ -22,6 +24,8 @@ MEANING = (
 def report(
     run: Run,
     families: dict[str, list[Family]],
+    pairs: list[Pair],
+    findings: list[Finding],
     reference: str,
     provenance: Provenance,
     figures: list[str],
@@ -34,6 +38,8 @@ def report(
         _conclusion(run, families, reference),
         _main(run, families, reference),
         _figure("comparison.png", "Primary metric per method with 95 % intervals", figures),
+        _signatures(findings),
+        _records(run, pairs),
         _comparisons(run, families),
         _metrics(run),
         _curves(run, figures),
@@ -107,13 +113,41 @@ def _figure(name: str, caption: str, figures: list[str]) -> str:
     return f"![{caption}](figures/{name})" if name in figures else ""
 
 
+def _signatures(findings: list[Finding]) -> str:
+    title = f"## Failure signatures\n\nChecked for every method and task: {', '.join(CHECKS)}."
+    if not findings:
+        return f"{title} None was found."
+    return f"{title}\n\n{tables.signature_table(findings)}"
+
+
+def _records(run: Run, pairs: list[Pair]) -> str:
+    if not pairs:
+        return ""
+    parts = [
+        "## Wins, ties and losses\n\nEvery method against every other one by the primary metric, "
+        "wins–ties–losses; Holm-corrected over all pairs of a task, so a difference must be "
+        "larger here than in the table of one reference. Most net wins first. Methods from the "
+        "instruct start began lower.",
+        tables.record_table(run, pairs),
+    ]
+    parts += [
+        tables.details(
+            f"{task.name}: row against column", tables.matrix_table(run, pairs, task.name)
+        )
+        for task in run.tasks
+    ]
+    return "\n\n".join(parts)
+
+
 def _comparisons(run: Run, families: dict[str, list[Family]]) -> str:
     if not any(families.values()):
         return ""
     parts = [
         "## Paired comparisons\n\nDifference = the named method minus the other, per test "
         "example, scores averaged over seeds, in points of the primary metric. *d*: mean over "
-        "standard deviation of the per-example differences. The verdict speaks of the named method."
+        "standard deviation of the per-example differences. The verdict is on the named method; "
+        "*seeds to see it*: how many a t test of the seeds' means needs to find "
+        "this difference in 80 % of repetitions."
     ]
     for task in run.tasks:
         for family in families[task.name]:
@@ -146,8 +180,7 @@ def _curves(run: Run, figures: list[str]) -> str:
         "Training losses are running means over 5 % of a run."
     )
     parts.append(_figure("acceptance.png", "Acceptance rate while training", figures))
-    warnings = [f"> **Note.** {text}" for text in words.acceptance_words(run)]
-    return "\n\n".join(part for part in (*parts, *warnings) if part)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _costs(run: Run) -> str:
@@ -177,6 +210,9 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         facts.pair_table(run),
         "Wall time as each stage measured it; stages may have run side by side.",
         facts.wall_time(run),
-        "Every number: [results.csv](results.csv). Model cards: [cards](cards).",
+        "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
+        "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
+        "[signatures](tables/signatures.csv). Behind the curves: `logs/distill/`. "
+        "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]
     return "\n\n".join(part for part in parts if part)

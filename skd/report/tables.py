@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skd.metrics.statistics import Interval, seed_interval
+from skd.metrics.statistics import MOST_SEEDS, Interval, seed_interval, seeds_needed
 from skd.report.compare import BETTER, TIE, WORSE, Family
+from skd.report.pairs import OPPOSITE, Pair, record
 from skd.report.read import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun
+from skd.report.signatures import Finding
 
 TITLES = {
     "sentence_chrf": "sentence chrF",
@@ -111,6 +113,7 @@ def metric_table(task: TaskRun) -> str:
 
 def comparison_table(family: Family) -> str:
     header = ["against", "difference", "95 % interval", "effect d", "p", "Holm p", "verdict"]
+    header.append("seeds to see it")
     rows = []
     for verdict in family.verdicts:
         found = verdict.comparison
@@ -123,9 +126,67 @@ def comparison_table(family: Family) -> str:
                 p_text(found.p),
                 p_text(verdict.holm_p),
                 verdict.word,
+                _seeds(family, verdict.other),
             ]
         )
     return table(header, rows)
+
+
+def _seeds(family: Family, other: str) -> str:
+    task = family.task
+    ours, theirs = (
+        task.models[m].matrix(task.primary, task.ids) for m in (family.reference, other)
+    )
+    needed = seeds_needed(ours, theirs)
+    return f"> {MOST_SEEDS}" if needed is None and len(ours) > 1 else number(needed)
+
+
+def record_table(run: Run, pairs: list[Pair]) -> str:
+    """Methods × tasks: wins–ties–losses against all other methods; most net wins first."""
+
+    def cell(method: str, task: str | None) -> str:
+        found = record(pairs, method, task)
+        return f"{found.wins}–{found.ties}–{found.losses}"
+
+    def net(method: str) -> int:
+        found = record(pairs, method)
+        return found.losses - found.wins
+
+    names = [task.name for task in run.tasks]
+    rows = [
+        [row_name(m), *(cell(m, name) for name in names), cell(m, None)]
+        for m in sorted(run.methods, key=net)
+    ]
+    return table(["method", *names, "all"], rows)
+
+
+def matrix_table(run: Run, pairs: list[Pair], task: str) -> str:
+    """Each row's method against each column's: ▲ better, = tie, ▼ worse."""
+    words = {
+        (pair.first, pair.verdict.other): pair.verdict.word for pair in pairs if pair.task == task
+    }
+    signs = {BETTER: "▲", TIE: "=", WORSE: "▼"}
+
+    def cell(row: str, column: str) -> str:
+        if row == column:
+            return ""
+        word = words.get((row, column)) or OPPOSITE[words[column, row]]
+        return signs[word]
+
+    numbers = [str(i) for i, _ in enumerate(run.methods, 1)]
+    rows = [
+        [f"{i} `{row}`", *(cell(row, column) for column in run.methods)]
+        for i, row in zip(numbers, run.methods, strict=True)
+    ]
+    return table(["", *numbers], rows)
+
+
+def signature_table(findings: list[Finding]) -> str:
+    return table(
+        ["task", "method", "signature", "numbers", "what to do"],
+        [[f.task, f"`{f.method}`", f.signature, f.numbers, f.remedy] for f in findings],
+        text_columns=5,
+    )
 
 
 COSTS = (  # column, key in metrics/distill, digits

@@ -12,8 +12,6 @@ from skd.report.compare import BETTER, TIE, WORSE, Family, baselines, same_start
 from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
 from skd.report.tables import TITLES, values_text
 
-LOW_ACCEPTANCE, HIGH_ACCEPTANCE = 50.0, 99.5  # percent
-
 
 def listed(items: Sequence[str]) -> str:
     """a · a and b · a, b and c"""
@@ -102,32 +100,6 @@ def _leader(family: Family, peers: Sequence[str]) -> str:
     if tied:
         return f"It has the highest mean, but none is best: {codes(tied)} cannot be told from it."
     return f"It is the best of the {len(means)} methods from this start." if peers else ""
-
-
-def acceptance_words(run: Run) -> list[str]:
-    """The failure signatures of interleaved sampling (method.md, section 6) with a remedy."""
-    words = []
-    for task in run.tasks:
-        for method, training in task.training.items():
-            rates = [seed["acceptance_rate"] for seed in training.seeds.values()]
-            known = [rate for rate in rates if rate is not None]
-            if not known:
-                continue
-            rate = fmean(known)
-            where = f"`{method}` on {task.name}: {rate:.1f} % of the proposed tokens were accepted"
-            rule = f"methods.{method}.acceptance"
-            if rate < LOW_ACCEPTANCE:
-                words.append(
-                    f"{where}. The teacher wrote most of the text, so the student hardly saw its "
-                    "own states: the gap between the models is too large or the rule too strict. "
-                    f"Loosen `{rule}` (larger K, lower probability) or start from SFT."
-                )
-            elif rate > HIGH_ACCEPTANCE:
-                words.append(
-                    f"{where}. Almost nothing was replaced, so this was on-policy KD in all but "
-                    f"name. Tighten `{rule}` (smaller K, higher probability)."
-                )
-    return words
 
 
 def budget_words(task: TaskRun) -> str:

@@ -244,21 +244,6 @@ def test_files_of_an_earlier_report_do_not_stay(make_tree):
 
 
 # ------------------------------------------------------------------ notes
-@pytest.mark.parametrize(
-    ("acceptance", "note"),
-    [(30.0, "The teacher wrote most"), (99.9, "Almost nothing was replaced")],
-)
-def test_failure_signatures_of_the_acceptance_rate_are_named(make_tree, acceptance, note):
-    found = words.acceptance_words(read(make_tree(WIN, acceptance=acceptance)))
-    assert len(found) == 1
-    assert note in found[0]
-    assert "methods.skd.acceptance" in found[0]
-
-
-def test_a_healthy_acceptance_rate_has_no_note(make_tree):
-    assert words.acceptance_words(read(make_tree(WIN, acceptance=80.0))) == []
-
-
 def test_unequal_budgets_are_named(make_tree):
     root = make_tree(WIN)
     assert "equal. Every student had 240 steps of 16" in words.budget_words(read(root).tasks[0])

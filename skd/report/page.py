@@ -1,0 +1,36 @@
+"""`reports/report.html`: the Markdown report as one file, figures inside, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+
+from markdown_it import MarkdownIt
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
+th, td { border: 1px solid #ccc; padding: .25rem .6rem; }
+th { background: #f3f3f3; }
+img { max-width: 100%; }
+code { background: #f3f3f3; padding: 0 .2rem; }
+details { margin: .5rem 0; }
+summary { cursor: pointer; font-weight: 600; }
+blockquote { border-left: 4px solid #c90; margin-left: 0; padding-left: 1rem; }
+"""
+
+
+def page(markdown: str, figures: dict[str, bytes]) -> str:
+    """figures: PNG bytes by the file names that the Markdown shows as `figures/<name>`.
+
+    The Markdown may hold HTML of its own (<details>); text from data and models is already
+    written as entities there.
+    """
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    for name, content in figures.items():
+        inline = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        body = body.replace(f'src="figures/{name}"', f'src="{inline}"')
+    title = markdown.splitlines()[0].lstrip("# ")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )

@@ -1,0 +1,88 @@
+"""The report's tables as CSV, with plain numbers: not rounded for reading, not marked up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from skd.metrics.statistics import seed_interval
+from skd.report.pairs import Pair
+from skd.report.read import Run
+from skd.report.signatures import Finding
+from skd.report.tables import COSTS
+
+
+def sheets(run: Run, pairs: list[Pair], findings: list[Finding]) -> dict[str, str]:
+    """File name -> CSV text; the columns are explained in the report's last section."""
+    return {
+        "scores.csv": _csv(
+            ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
+        ),
+        "comparisons.csv": _csv(
+            (
+                "task",
+                "method",
+                "other",
+                "difference",
+                "low",
+                "high",
+                "effect",
+                "p",
+                "holm_p",
+                "verdict",
+                "seeds_needed",
+            ),
+            _comparisons(pairs),
+        ),
+        "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "signatures.csv": _csv(
+            ("task", "method", "signature", "numbers", "remedy"),
+            [tuple(vars(finding).values()) for finding in findings],
+        ),
+    }
+
+
+def _scores(run: Run) -> Iterable[Sequence[object]]:
+    for task in run.tasks:
+        for name, model in task.models.items():
+            for metric in task.metrics:
+                if values := model.values(metric):
+                    found = seed_interval(values)
+                    yield task.name, name, metric, found.mean, found.half_width, found.n
+
+
+def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
+    for pair in pairs:
+        found = pair.verdict.comparison
+        yield (
+            pair.task,
+            pair.first,
+            pair.verdict.other,
+            found.difference,
+            found.low,
+            found.high,
+            found.effect,
+            found.p,
+            pair.verdict.holm_p,
+            pair.verdict.word,
+            pair.seeds_needed,
+        )
+
+
+def _costs(run: Run) -> Iterable[Sequence[object]]:
+    for task in run.tasks:
+        for method, training in task.training.items():
+            row: list[object] = [task.name, method]
+            for _, key, _ in COSTS:
+                known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
+                row.append(sum(known) / len(known) if known else None)
+            yield row
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

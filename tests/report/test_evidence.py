@@ -1,0 +1,225 @@
+"""All pairs, power, failure signatures, the CSV tables and the HTML page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from pipelines.report import main
+from skd.config import load
+from skd.metrics.statistics import compare, seed_interval, seeds_needed
+from skd.report.compare import BETTER
+from skd.report.page import page
+from skd.report.pairs import all_pairs, record
+from skd.report.read import Run, read_run
+from skd.report.signatures import CHECKS, signatures
+
+METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
+
+
+def read(root: Path) -> Run:
+    experiment = load(root / "params.yaml").experiment
+    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+
+
+def found(root: Path) -> list[tuple[str, str]]:
+    return [(finding.method, finding.signature) for finding in signatures(read(root))]
+
+
+def edit_json(path: Path, change) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def edit_log(root: Path, method: str, column: str, values) -> None:
+    path = root / "logs" / "distill" / method / "summarization.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row[column] = values(int(row["step"]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def edit_outputs(root: Path, name: str, model: str, output) -> None:
+    path = root / "records" / name / "summarization.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        if row["model"] == model:
+            row["output"] = output(i, row["output"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+# ---------------------------------------------------------------------- pairs
+def test_records_count_every_pair_once_from_both_sides(make_tree):
+    run = read(make_tree(METHODS, tasks={"a": "summarization", "b": "translation"}))
+    pairs = all_pairs(run, resamples=300, seed=0)
+    assert len(pairs) == 2 * 3
+    for task in (None, "a", "b"):
+        records = [record(pairs, m, task) for m in METHODS]
+        assert sum(r.wins for r in records) == sum(r.losses for r in records)
+        assert {sum(vars(r).values()) for r in records} == {4 if task is None else 2}
+    assert record(pairs, "skd").wins == 4
+    assert record(pairs, "sft").losses == 4
+
+
+def test_equal_methods_tie_and_a_planted_effect_is_found():
+    """100 simulated pairs each; the verdict's two conditions, without a correction."""
+    rng = np.random.default_rng(0)
+
+    def better(effect: float) -> bool:
+        ability = rng.normal(0, 8, 80)
+        ours, theirs = (
+            mean + rng.normal(0, 1, (3, 1)) + ability + rng.normal(0, 4, (3, 80))
+            for mean in (50 + effect, 50)
+        )
+        made = compare(ours, theirs, resamples=300, seed=0)
+        return made.p < 0.05 and not made.low <= 0 <= made.high
+
+    assert sum(better(0.0) for _ in range(100)) <= 5
+    assert sum(better(6.0) for _ in range(100)) >= 95
+
+
+# ---------------------------------------------------------------------- power
+def test_the_seeds_needed_see_the_difference_in_four_of_five_repetitions():
+    rng = np.random.default_rng(1)
+    observed = [rng.normal(mean, 2.0, (400, 1)) for mean in (52.0, 50.0)]
+    needed = seeds_needed(*observed)
+    assert needed == pytest.approx(17, abs=3)  # tables of the t test: d = 1, 80 %
+    seen = [
+        ttest_ind(rng.normal(52, 2, needed), rng.normal(50, 2, needed)).pvalue < 0.05
+        for _ in range(2000)
+    ]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.08)
+
+
+def test_seeds_needed_knows_its_limits():
+    one = np.array([[1.0, 2.0]])
+    assert seeds_needed(one, one) is None  # no variance to be had
+    equal = np.array([[1.0], [3.0]])
+    assert seeds_needed(equal, equal) is None
+    assert seeds_needed(np.full((3, 2), 5.0), np.full((3, 2), 4.0)) == 2
+
+
+# ----------------------------------------------------------------- signatures
+def test_a_healthy_run_has_no_signature(make_tree):
+    assert found(make_tree(METHODS)) == []
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "name"),
+    [(30.0, "teacher overrides almost everything"), (99.9, "almost nothing is replaced")],
+)
+def test_acceptance_signatures_name_the_parameter(make_tree, acceptance, name):
+    (finding,) = signatures(read(make_tree(METHODS, acceptance=acceptance)))
+    assert (finding.method, finding.signature) == ("skd", name)
+    assert "methods.skd.acceptance" in finding.remedy
+    assert str(acceptance) in finding.numbers
+
+
+def test_a_gradient_spike_is_an_unstable_signal(make_tree):
+    root = make_tree(METHODS)
+    edit_log(root, "sft", "grad_norm", lambda step: 90.0 if step == 120 else 1.0)
+    assert found(root) == [("sft", "unstable signal")]
+
+
+def test_a_validation_loss_that_rises_again_is_overfitting(make_tree):
+    root = make_tree(METHODS)
+    edit_log(root, "sft", "validation_loss", lambda step: 1.0 + abs(step - 100) / 500)
+    assert found(root) == [("sft", "overfitting")]
+
+
+@pytest.mark.parametrize(
+    ("output", "name"),
+    [
+        (lambda _i, text: text * 3, "length explosion"),
+        (lambda i, _text: f"{i}", "early end of sequence"),
+        (lambda _i, _text: "the same text every time", "collapse of diversity"),
+    ],
+)
+def test_broken_outputs_are_named(make_tree, output, name):
+    root = make_tree(METHODS)
+    edit_outputs(root, "on_policy_kd", "on_policy_kd", output)
+    assert found(root) == [("on_policy_kd", name)]
+
+
+def test_outputs_that_never_end_are_a_length_explosion(make_tree):
+    root = make_tree(METHODS)
+
+    def change(facts):
+        for scores in facts["tasks"]["summarization"]["models"]["skd"]["seeds"].values():
+            scores["stopped"] = 40.0
+
+    edit_json(root / "metrics" / "evaluate" / "skd.json", change)
+    assert found(root) == [("skd", "length explosion")]
+
+
+def test_a_teacher_below_its_untrained_student_is_degenerate(make_tree):
+    root = make_tree(METHODS)
+
+    def change(facts):
+        models = facts["tasks"]["summarization"]["models"]
+        models["teacher"]["seeds"]["all"]["rouge_l"] = 10.0
+
+    edit_json(root / "metrics" / "evaluate" / "starts.json", change)
+    assert found(root) == [(method, "degenerate teacher") for method in METHODS]
+
+
+def test_every_check_has_a_test_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'"{name}"' in text for name in CHECKS)
+
+
+# --------------------------------------------------------------------- output
+def test_the_tables_hold_the_numbers_of_the_files(make_tree):
+    root = make_tree(METHODS, n=20)
+    main(["--root", str(root)])
+    run = read(root)
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (root / "reports" / "tables" / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    task = run.tasks[0]
+    for row in rows("scores.csv"):
+        wanted = seed_interval(task.models[row["model"]].values(row["metric"]))
+        assert float(row["mean"]) == wanted.mean
+        assert (row["half_width"] or None) == (
+            None if wanted.half_width is None else str(wanted.half_width)
+        )
+    verdicts = {(row["method"], row["other"]): row for row in rows("comparisons.csv")}
+    assert len(verdicts) == 3
+    ours = verdicts["sft", "skd"]
+    means = [task.models[m].matrix(task.primary, task.ids).mean() for m in ("sft", "skd")]
+    assert float(ours["difference"]) == pytest.approx(means[0] - means[1])
+    assert ours["verdict"] != BETTER
+    assert {row["method"] for row in rows("costs.csv")} == set(METHODS)
+
+
+def test_the_page_needs_no_network_and_shows_what_the_report_shows(make_tree):
+    root = make_tree(METHODS, n=20, acceptance=30.0)
+    main(["--root", str(root)])
+    html = (root / "reports" / "report.html").read_text(encoding="utf-8")
+    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="https?:', html)
+    assert not re.search(r'src="(?!data:)', html)
+    assert html.count("<h2>") == len(re.findall(r"^## ", text, re.MULTILINE))
+    assert html.count('src="data:image/png;base64,') == text.count("](figures/")
+    assert "teacher overrides almost everything" in html
+    assert "<b>" not in html.split("<h2>Sample outputs</h2>")[1]  # a dialogue's own markup
+
+
+def test_markup_of_the_report_becomes_markup():
+    html = page("# Title\n\n| a | b |\n| :-- | --: |\n| 1 | **2** |\n", {})
+    assert "<title>Title</title>" in html
+    assert "<td" in html
+    assert "<strong>2</strong>" in html

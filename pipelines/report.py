@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skd.config import Params, canonical, load, plain
 from skd.files import write_files, write_text
+from skd.report.analyses import read_analyses
 from skd.report.cards import cards
 from skd.report.compare import families
 from skd.report.figures import figures
@@ -65,8 +66,10 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     drawn = figures(run, reference)
     pairs = all_pairs(run, resamples=settings.resamples, seed=settings.seed)
     findings = signatures(run)
+    analyses = read_analyses(root, experiment.sweeps)
     text = report(
         run,
+        analyses,
         verdicts,
         pairs,
         findings,
@@ -79,7 +82,7 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     write_files(out / "figures", drawn)
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
-    write_files(out / "tables", sheets(run, pairs, findings))
+    write_files(out / "tables", sheets(run, analyses, pairs, findings))
     write_text(out / "report.md", text)
     write_text(out / "report.html", page(text, drawn))
 

@@ -34,6 +34,7 @@ class Experiment:
     tasks: list[Name]  # rows of `data`, in report order
     methods: list[Name]  # rows of `methods`, in report order
     seeds: list[int]  # each draws the student's training subset, its order and its sampling
+    sweeps: list[Name]  # rows of `sweeps`, in report order
 
 
 # ---------------------------------------------------------------------- data
@@ -234,6 +235,29 @@ class MethodSettings:
     learning_rate: float | None = None  # None: distill.optimisation's
 
 
+# ------------------------------------------------------------------ analyses
+@dataclass(frozen=True, config=STRICT)
+class Sweep:
+    """One method trained again for each value of one setting, scored on the validation split."""
+
+    method: Name  # a row of `methods`
+    setting: str  # its path in that row (acceptance.value, divergence.kind), or student_examples
+    values: Annotated[list[Any], Field(min_length=1)]
+    tasks: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    validation_examples: Positive = 150
+
+
+@dataclass(frozen=True, config=STRICT)
+class Probe:
+    """How far students and teacher agree, and what students are worth as drafts."""
+
+    methods: list[Name]  # rows of `methods`; the untrained students are always probed
+    examples: Positive = 64  # first rows of the validation split
+    drafted: Positive = 4  # of them decoded one by one, timed
+    k: Positive = 25  # of the interleaved prefixes
+
+
 # ------------------------------------------------------------------ evaluate
 @dataclass(frozen=True, config=STRICT)
 class Evaluate:
@@ -269,6 +293,8 @@ class Params:
     sft: Sft
     distill: Distill
     methods: dict[Name, MethodSettings]
+    sweeps: dict[Name, Sweep]
+    probe: Probe
     evaluate: Evaluate
     report: Report
     runtime: Runtime
@@ -280,11 +306,39 @@ class Params:
                     raise ValueError(
                         f"experiment.tasks names {task!r}, but {section}.{task} is missing"
                     )
-        for method in self.experiment.methods:
-            if method not in self.methods:
-                raise ValueError(
-                    f"experiment.methods names {method!r}, but methods.{method} is missing"
-                )
+        for origin, named in (
+            ("experiment.methods", self.experiment.methods),
+            ("probe.methods", self.probe.methods),
+            *((f"sweeps.{name}.method", [row.method]) for name, row in self.sweeps.items()),
+        ):
+            for method in named:
+                if method not in self.methods:
+                    raise ValueError(f"{origin} names {method!r}, but methods.{method} is missing")
+        for name in self.experiment.sweeps:
+            if name not in self.sweeps:
+                raise ValueError(f"experiment.sweeps names {name!r}, but sweeps.{name} is missing")
+            row = self.sweeps[name]
+            for task in row.tasks:
+                if task not in self.experiment.tasks:
+                    raise ValueError(
+                        f"sweeps.{name}.tasks names {task!r}, which experiment.tasks does not"
+                    )
+            for value in row.values:
+                self.vary(row, value)
+
+    def vary(self, sweep: Sweep, value: Any) -> MethodSettings:
+        """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""
+        settings = plain(self.methods[sweep.method])
+        if sweep.setting == "student_examples":
+            return self.methods[sweep.method]
+        *path, last = sweep.setting.split(".")
+        place = settings
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise ValueError(f"sweeps: {sweep.setting!r} is no setting of a row of `methods`")
+        place[last] = value
+        return TypeAdapter(MethodSettings).validate_python(settings)
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

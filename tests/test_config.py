@@ -44,6 +44,12 @@ def changed(path: str, value: object) -> dict:
         ("data.translation.source.kind", "ftp", "data.translation.source.*'ftp'"),
         ("experiment.tasks", ["poetry"], "data.poetry is missing"),
         ("experiment.methods", ["magic"], "methods.magic is missing"),
+        ("experiment.sweeps", ["magic"], "sweeps.magic is missing"),
+        ("probe.methods", ["magic"], "methods.magic is missing"),
+        ("sweeps.threshold.method", "magic", "methods.magic is missing"),
+        ("sweeps.threshold.tasks", ["poetry"], "which experiment.tasks does not"),
+        ("sweeps.threshold.setting", "acceptance.speed", "no setting of a row of `methods`"),
+        ("sweeps.threshold.values", [-1], "greater than 0"),
         ("budget.arithmetic", ..., "budget.arithmetic is missing"),
         (
             "data.arithmetic.source",

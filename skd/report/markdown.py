@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skd.report import provenance as facts
 from skd.report import tables, words
+from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
 from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
@@ -23,6 +24,7 @@ MEANING = (
 
 def report(
     run: Run,
+    analyses: Analyses,
     families: dict[str, list[Family]],
     pairs: list[Pair],
     findings: list[Finding],
@@ -44,6 +46,7 @@ def report(
         _metrics(run),
         _curves(run, figures),
         _costs(run),
+        section(analyses),
         "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
         *(samples(task, reference, samples_per_task) for task in run.tasks),
         _paper(run),
@@ -212,7 +215,8 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         facts.wall_time(run),
         "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
-        "[signatures](tables/signatures.csv). Behind the curves: `logs/distill/`. "
+        "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv). "
+        "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]
     return "\n\n".join(part for part in parts if part)

@@ -110,7 +110,7 @@ def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Se
     Raises:
         UserError: a file, a seed or an example is missing; names the stage to rerun.
     """
-    base = _json(root / "metrics" / "base.json", "base")
+    base = read_json(root / "metrics" / "base.json", "base")
     wanted = [str(seed) for seed in seeds]
     return Run(
         base, [_task(root, task, methods, wanted) for task in tasks], list(methods), list(seeds)
@@ -118,7 +118,7 @@ def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Se
 
 
 def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> TaskRun:
-    card = _json(root / "metrics" / "prepare" / f"{task}.json", f"prepare@{task}")
+    card = read_json(root / "metrics" / "prepare" / f"{task}.json", f"prepare@{task}")
     if card.get("task") not in TASKS:
         raise UserError(
             f"metrics/prepare/{task}.json: unknown task {card.get('task')!r}; "
@@ -147,7 +147,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
 
 def _sft(root: Path, task: str) -> Json:
     path = root / "metrics" / "sft.json"
-    facts = _json(path, "sft")
+    facts = read_json(path, "sft")
     if task not in facts["tasks"]:
         raise _stale(path, f"no task {task!r}", "sft")
     return {"seconds": _share(facts, task, "runs"), "environment": facts["environment"]}
@@ -157,7 +157,7 @@ def _models(
     root: Path, task: str, name: str, stage: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
     path = root / "metrics" / "evaluate" / f"{name}.json"
-    whole = _json(path, stage)
+    whole = read_json(path, stage)
     if task not in whole["tasks"]:
         raise _stale(path, f"no task {task!r}", stage)
     facts = whole["tasks"][task] | {"environment": whole["environment"]}
@@ -207,7 +207,7 @@ def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]
 def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
     stage = f"distill@{method}"
     path = root / "metrics" / "distill" / f"{method}.json"
-    facts = _json(path, stage)
+    facts = read_json(path, stage)
     if task not in facts["tasks"]:
         raise _stale(path, f"no task {task!r}", stage)
     runs = facts["tasks"][task]["seeds"]
@@ -262,7 +262,7 @@ def _open(path: Path, stage: str) -> Any:
         raise _stale(path, "no such file", stage) from None
 
 
-def _json(path: Path, stage: str) -> Json:
+def read_json(path: Path, stage: str) -> Json:
     with _open(path, stage) as file:
         try:
             value: Json = json.load(file)

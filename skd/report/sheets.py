@@ -7,13 +7,16 @@ import io
 from collections.abc import Iterable, Sequence
 
 from skd.metrics.statistics import seed_interval
+from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
 from skd.report.pairs import Pair
 from skd.report.read import Run
 from skd.report.signatures import Finding
 from skd.report.tables import COSTS
 
 
-def sheets(run: Run, pairs: list[Pair], findings: list[Finding]) -> dict[str, str]:
+def sheets(
+    run: Run, analyses: Analyses, pairs: list[Pair], findings: list[Finding]
+) -> dict[str, str]:
     """File name -> CSV text; the columns are explained in the report's last section."""
     return {
         "scores.csv": _csv(
@@ -36,6 +39,7 @@ def sheets(run: Run, pairs: list[Pair], findings: list[Finding]) -> dict[str, st
             _comparisons(pairs),
         ),
         "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
         "signatures.csv": _csv(
             ("task", "method", "signature", "numbers", "remedy"),
             [tuple(vars(finding).values()) for finding in findings],

@@ -173,6 +173,37 @@ class Writer:
                     writer.writerow(row)
 
 
+def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None:
+    """metrics/sweeps/threshold.json on the first task, metrics/probe.json on all."""
+    task, kind = next(iter(tasks.items()))
+    run = {
+        "seconds": 9.0,
+        "acceptance_rate": 70.0,
+        "student_sampled_tokens": 20_000,
+        "teacher_passes": 140,
+        "teacher_tokens": 20_000,
+    }
+    runs = {
+        str(value): {
+            str(seed): run | {"validation": {"metric": 50.0 + value + seed % 2, "kl": 0.5}}
+            for seed in seeds
+        }
+        for value in (1, 25)
+    }
+    facts = {"method": "skd", "setting": "acceptance.value", "seeds": list(seeds)}
+    facts |= {"validation_examples": 150, "kinds": {task: kind}, "runs": {task: runs}}
+    write_json(root / "metrics" / "sweeps" / "threshold.json", facts)
+    agreed = {"kl": 0.7, "spearman": 0.6, "first": 80.0, "ranks": {"0.5": 0, "0.9": 2, "0.99": 9}}
+    agreed |= {"within": {"1": 70.0}, "by_position": {"0": [0.5, 70.0], "8": [0.9, 60.0]}}
+    kept = {"accepted": 60.0, "acceptance_length": 2.5, "tokens_per_cpu_second": 300.0}
+    draft = {"prompts": 4, "plain_tokens_per_cpu_second": 200.0}
+    draft |= dict.fromkeys(("greedy", "sampled", "rejection"), kept)
+    kinds = ("ground_truth", "student", "interleaved")
+    model = {"agreement": dict.fromkeys(kinds, agreed), "draft": draft}
+    probe = {"seed": seeds[0], "k": 1, "tasks": {name: {"student_init": model} for name in tasks}}
+    write_json(root / "metrics" / "probe.json", probe)
+
+
 @pytest.fixture
 def make_tree(tmp_path: Path) -> Tree:
     """A function that writes a tree and returns its root.
@@ -206,6 +237,7 @@ def make_tree(tmp_path: Path) -> Tree:
             tmp_path / "metrics" / "base.json",
             {"seconds": 70.0, "environment": ENVIRONMENT, "pair": pair},
         )
+        analyses(tmp_path, tasks, seeds)
         _parameters(tmp_path, methods, tasks, seeds, samples)
         return tmp_path
 
@@ -220,7 +252,16 @@ def _parameters(
     samples: int,
 ) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["experiment"] = {"tasks": list(tasks), "methods": list(methods), "seeds": list(seeds)}
+    params["experiment"] = {
+        "tasks": list(tasks),
+        "methods": list(methods),
+        "seeds": list(seeds),
+        "sweeps": ["threshold"],
+    }
+    task = next(iter(tasks))
+    sweep = {"method": next(iter(methods)), "setting": "acceptance.value", "values": [1, 25]}
+    params["sweeps"] = {"threshold": sweep | {"tasks": [task], "seeds": list(seeds)}}
+    params["probe"] = {"methods": []}
     for task, kind in tasks.items():
         params["data"][task] = params["data"][kind] | {"task": kind}
         params["budget"][task] = params["budget"][kind]

@@ -223,3 +223,18 @@ def test_markup_of_the_report_becomes_markup():
     assert "<title>Title</title>" in html
     assert "<td" in html
     assert "<strong>2</strong>" in html
+
+
+def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
+    root = make_tree(METHODS, n=20)
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
+    part = text.split("## Analyses")[1]
+    assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 20,000", part)
+    assert "| *untrained student, SFT start* | 0.70 | 0.70 | 0.70 | 0.60 | 80 | 0 / 2 / 9 |" in part
+    assert "| 60 | 2.50 | 60 | 2.50 | 60 | 2.50 | 1.50 |" in part
+    with (root / "reports" / "tables" / "sweeps.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["value"], row["seed"]) for row in rows} == {
+        (value, str(seed)) for value in ("1", "25") for seed in (20, 21, 22)
+    }

@@ -1,0 +1,74 @@
+"""Stage `sweep`: one method trained for each value of one setting, scored on validation.
+
+The runs share scratch with `distill`, so a value that a method already has trains nothing new
+where the validation rows agree. Never reads the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pipelines.distill import start_of
+from pipelines.inputs import Task, training_task
+from pipelines.stage import run as run_stage
+from pipelines.stage import write_metrics
+from pipelines.training import Spec, public, subset, train_run
+from pipelines.workers import count, pick_device, run_jobs
+from skd.config import Params, load, plain
+from skd.errors import UserError
+
+EXAMPLES = "student_examples"  # the one setting that is not in a row of `methods`
+
+
+def sweep(params: Params, name: str) -> dict[str, Any]:
+    """-> the facts of every run: tasks -> value -> seed."""
+    if name not in params.sweeps:
+        raise UserError(f"sweeps.{name} is missing in params.yaml")
+    asked, device = params.sweeps[name], pick_device(params.runtime)
+    optimisation = replace(
+        params.distill.optimisation, validation_examples=asked.validation_examples
+    )
+    distill = replace(params.distill, optimisation=optimisation)
+    tasks = {task: training_task(params, task) for task in asked.tasks}
+    wanted = list(product(asked.tasks, asked.values, asked.seeds))
+
+    def job(task: Task, value: Any, seed: int) -> Callable[[int], dict[str, Any]]:
+        settings = params.vary(asked, value)
+        size = value if asked.setting == EXAMPLES else task.budget.student_examples
+        spec = Spec(
+            name=f"{task.name}-sweep-{name}-{seed}",
+            settings=settings,
+            distill=distill,
+            start=start_of(task.name, settings, seed),
+            teacher=Path("models/sft") / task.name / "teacher",
+            seed=seed,
+        )
+        rows = subset(task.train, size, seed)
+        return lambda line: train_run(params, spec, task, rows, device, line)
+
+    jobs = [job(tasks[task], value, seed) for task, value, seed in wanted]
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for (task, value, seed), facts in zip(
+        wanted, run_jobs(jobs, count(params.runtime, device)), strict=True
+    ):
+        found.setdefault(task, {}).setdefault(str(value), {})[str(seed)] = public(facts)
+    kinds = {name: task.kind for name, task in tasks.items()}
+    return {**plain(asked), "split": "validation", "kinds": kinds, "runs": found}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="a row of `sweeps` in params.yaml")
+    arguments = parser.parse_args(argv)
+    params = load()
+    facts = sweep(params, arguments.name)
+    write_metrics(f"sweeps/{arguments.name}", pick_device(params.runtime), facts)
+
+
+if __name__ == "__main__":
+    run_stage(main)

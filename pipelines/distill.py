@@ -51,6 +51,7 @@ def distill(params: Params, method: str) -> dict[str, Any]:
     settings = params.methods[method]
     tasks = [training_task(params, name) for name in params.experiment.tasks]
     wanted = [(task, seed) for task in tasks for seed in params.experiment.seeds]
+    wanted.sort(key=lambda pair: -pair[0].budget.max_new_tokens)  # no long run is left for last
 
     def job(task: Task, seed: int) -> Callable[[int], dict[str, Any]]:
         spec = Spec(

@@ -75,7 +75,8 @@ def evaluate(params: Params, method: str | None) -> dict[str, Result]:
     """-> per task, the records and metrics of a method's students."""
     device = pick_device(params.runtime)
     tasks = {name: _load(params, name) for name in params.experiment.tasks}
-    tested = [subject for name in tasks for subject in subjects(params, name, method)]
+    longest_first = sorted(tasks, key=lambda name: -params.budget[name].max_new_tokens)
+    tested = [subject for name in longest_first for subject in subjects(params, name, method)]
 
     def job(subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
         return lambda _line: _evaluate_one(params, tasks[subject.task], subject, device)

@@ -48,9 +48,9 @@ def export(params: Params) -> dict[str, Candidate]:
         for task, one in chosen.items():
             source = Path("models/students") / one.method / task / str(one.seed)
             shutil.copytree(source, folder / task, ignore=shutil.ignore_patterns("log.jsonl"))
-            shutil.copy(
-                Path("reports/cards") / f"{task}-{one.method}.md", folder / task / "README.md"
-            )
+            card = Path("reports/cards") / f"{task}-{one.method}.md"
+            shutil.copy(card, folder / task / "README.md")
+        write_json(folder / "choice.json", {task: vars(one) for task, one in chosen.items()})
 
     write_folder(OUT, fill)
     return chosen
@@ -59,9 +59,6 @@ def export(params: Params) -> dict[str, Candidate]:
 def main(argv: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     chosen = export(load())
-    write_json(
-        Path("metrics/export.json"), {"tasks": {task: vars(one) for task, one in chosen.items()}}
-    )
     for task, one in chosen.items():
         print(f"{OUT / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation")
 

@@ -241,7 +241,7 @@ class Sweep:
     """One method trained again for each value of one setting, scored on the validation split."""
 
     method: Name  # a row of `methods`
-    setting: str  # its path in that row (acceptance.value, divergence.kind), or student_examples
+    setting: str  # its path in that row (acceptance.value, divergence.name), or student_examples
     values: Annotated[list[Any], Field(min_length=1)]
     tasks: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)]

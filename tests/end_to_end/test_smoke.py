@@ -19,6 +19,10 @@ from pipelines.sandbox import copy_project, environment
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
+# What a method's setting reaches; the runs of a sweep that did not change stay in scratch.
+SKD_STAGES = {"distill@skd", "evaluate@skd", "sweep@threshold", "probe", "report", "export"}
+
+
 def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
@@ -119,6 +123,34 @@ def test_a_published_student_loads_with_transformers_alone(project) -> None:
     assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
 
 
+def test_the_best_student_is_exported_and_loads(project) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = project / "models/best/summarization"
+    choice = json.loads((folder.parent / "choice.json").read_text())["summarization"]
+    scores = [
+        json.loads(path.read_text())["tasks"]["summarization"]["seeds"]["20"]["validation"]
+        for path in (project / "metrics/distill").iterdir()
+    ]
+    assert choice["score"] == max(score["metric"] for score in scores)
+    assert AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).num_parameters() > 0
+    assert len(AutoTokenizer.from_pretrained(folder)) > 0
+    assert choice["method"] in (folder / "README.md").read_text()
+
+
+def test_the_analyses_hold_what_their_runs_say(project) -> None:
+    sweep = json.loads((project / "metrics/sweeps/threshold.json").read_text())
+    rates = [
+        sweep["runs"]["summarization"][value]["20"]["acceptance_rate"] for value in ("1", "25")
+    ]
+    assert rates[0] < rates[1]  # a larger K accepts more
+    probe = json.loads((project / "metrics/probe.json").read_text())
+    assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}
+    for facts in probe["tasks"]["summarization"].values():
+        assert facts["draft"]["greedy"]["acceptance_length"] >= 1.0
+        assert facts["agreement"]["student"]["kl"] > 0.0
+
+
 def test_equal_budgets_are_in_the_files(project) -> None:
     budgets = []
     for path in (project / "metrics/distill").iterdir():
@@ -138,10 +170,10 @@ def test_a_second_run_has_nothing_to_do(project) -> None:
 def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_cache(project):
     commit(project)
     edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=7))
-    assert ran(repro(project)) == {"distill@skd", "evaluate@skd", "report"}
+    assert ran(repro(project)) == SKD_STAGES
     commit(project)
     edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=1))
-    assert ran(repro(project)) <= {"report"}  # its outputs belong to git, not to the cache
+    assert ran(repro(project)) <= {"report", "export"}  # a report's files belong to git
 
 
 def test_two_revisions_are_compared_with_tests(project) -> None:

@@ -59,11 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     found: dict[str, Any] = stored if arguments.only else {}
     for name in arguments.only or [*CASES, "scaling"]:
-        print(f"{name} …", file=sys.stderr, flush=True)
+        started = time.time()
+        print(f"{name} … ", end="", file=sys.stderr, flush=True)
         if name == "scaling":
             found["scaling"] = scaling(3)
         else:
             found |= CASES[name](arguments.runs)
+        print(f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
         found["machine"] = _machine()
         _write(found)  # after every case: an interrupted run keeps what it measured
     print(f"{PAGE.relative_to(ROOT)} is written after {(time.time() - began) / 60:.1f} minutes")

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from skd.seeding import derive, generator
 from skd.sequences import Batch, Example, Vocabulary
 from skd.states import batch_states
 
-WINDOW = 8  # optimiser steps whose rows are sorted by length
 Validate = Callable[[PreTrainedModel], dict[str, float]]
 
 
@@ -55,11 +53,6 @@ class Run:
     @property
     def method(self) -> Method:
         return METHODS[self.settings.method]
-
-    @cached_property
-    def lengths(self) -> list[int]:
-        """Tokens of each example, ground truth included."""
-        return [len(example.prompt) + len(example.response) for example in self.examples]
 
     @property
     def optimisation(self) -> Optimisation:
@@ -149,24 +142,17 @@ def learning_rate(optimisation: Optimisation, override: float | None, step: int)
     return peak * shapes[optimisation.decay]
 
 
-def batch_indices(lengths: Sequence[int], batch_size: int, step: int, seed: int) -> list[int]:
-    """Rows of optimiser step `step`: epochs of seeded permutations, laid end to end.
-
-    Within a window of `WINDOW` steps, rows of like length [tokens] share a batch, since a quarter
-    of what shuffled batches compute is padding; the order of a window's batches is seeded too.
-    """
-    window, place = divmod(step, WINDOW)
-    size, count = WINDOW * batch_size, len(lengths)
-    places = range(window * size, (window + 1) * size)
+def batch_indices(count: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """Rows of optimiser step `step`: epochs of seeded permutations, laid end to end."""
+    chosen = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, offset = divmod(place, count)
+        chosen.append((epoch, offset))
     orders = {
         epoch: torch.randperm(count, generator=generator(seed, "order", epoch)).tolist()
-        for epoch in range(places[0] // count, places[-1] // count + 1)
+        for epoch in {epoch for epoch, _ in chosen}
     }
-    rows = [orders[place // count][place % count] for place in places]
-    rows.sort(key=lengths.__getitem__)
-    shuffled = torch.randperm(WINDOW, generator=generator(seed, "batches", window))
-    first = int(shuffled[place]) * batch_size
-    return rows[first : first + batch_size]
+    return [orders[epoch][offset] for epoch, offset in chosen]
 
 
 # --------------------------------------------------------------------- a step
@@ -180,7 +166,7 @@ def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Res
     examples = [
         run.examples[i]
         for later in range(step, step + steps)
-        for i in batch_indices(run.lengths, size, later, run.seed)
+        for i in batch_indices(len(run.examples), size, later, run.seed)
     ]
     with _precision(run.student):
         made = respond(

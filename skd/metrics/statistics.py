@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,14 +83,16 @@ def bootstrap_interval(
     Hesterberg 2015, section 5.3).
     """
     systems = _complete(first, second)
-    rng = np.random.default_rng(seed)
+    ours, theirs, examples = _draws(
+        seed, resamples, (len(systems[0]), len(systems[1]), systems[0].shape[1])
+    )
     freedom = sum(len(scores) - 1 for scores in systems)
     upper = (1 + level) / 2
     widening = float(stdtrit(freedom, upper) / ndtri(upper)) if freedom else 1.0
     means = [
-        _widened(scores, widening).T @ _shares(rng, resamples, len(scores)).T for scores in systems
+        _widened(scores, widening).T @ seeds.T
+        for scores, seeds in zip(systems, (ours, theirs), strict=True)
     ]
-    examples = _shares(rng, resamples, systems[0].shape[1])  # [resamples, examples]
     draws = np.einsum("re,er->r", examples, means[0] - means[1])
     low, high = np.quantile(draws, [1 - upper, upper])
     return float(low), float(high)
@@ -103,10 +106,8 @@ def randomisation_p(difference: ArrayLike, *, resamples: int, seed: int) -> floa
     (Noreen 1989).
     """
     data = np.asarray(difference, dtype=np.float64)
-    rng = np.random.default_rng(seed)
     observed = abs(data.sum())
-    signs = rng.integers(0, 2, size=(resamples, data.size), dtype=np.int8) * 2 - 1
-    sums = np.abs(signs @ data)
+    sums = np.abs(_signs(seed, resamples, data.size) @ data)
     slack = 1e-9 * max(np.abs(data).sum(), 1e-300)  # equal sums in another order stay equal
     return float((1 + np.count_nonzero(sums >= observed - slack)) / (resamples + 1))
 
@@ -163,6 +164,21 @@ def _widened(scores: Floats, factor: float) -> Floats:
     shift = (scores - mean).mean(1, keepdims=True)  # of a whole run; noise within it stays
     widened: Floats = scores + shift * (factor * np.sqrt(seeds / (seeds - 1)) - 1)
     return widened
+
+
+# A report compares hundreds of pairs with the same draws; making them anew was most of its time.
+@lru_cache(maxsize=8)
+def _draws(seed: int, resamples: int, sizes: tuple[int, ...]) -> list[Floats]:
+    """Shares of each of `sizes` items, drawn in turn: [resamples, size] each."""
+    rng = np.random.default_rng(seed)
+    return [_shares(rng, resamples, size) for size in sizes]
+
+
+@lru_cache(maxsize=8)
+def _signs(seed: int, resamples: int, size: int) -> Floats:
+    """[resamples, size] of -1 and 1."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2, size=(resamples, size), dtype=np.int8) * 2.0 - 1.0
 
 
 def _shares(rng: np.random.Generator, resamples: int, size: int) -> Floats:

@@ -11,13 +11,13 @@ from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
 from skd.report.pairs import Pair
 from skd.report.read import Run
 from skd.report.signatures import Finding
-from skd.report.tables import COSTS
+from skd.report.tables import COSTS, mean_cost
 
 
 def sheets(
     run: Run, analyses: Analyses, pairs: list[Pair], findings: list[Finding]
 ) -> dict[str, str]:
-    """File name -> CSV text; the columns are explained in the report's last section."""
+    """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
         "scores.csv": _csv(
             ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
@@ -77,11 +77,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
 def _costs(run: Run) -> Iterable[Sequence[object]]:
     for task in run.tasks:
         for method, training in task.training.items():
-            row: list[object] = [task.name, method]
-            for _, key, _ in COSTS:
-                known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
-                row.append(sum(known) / len(known) if known else None)
-            yield row
+            yield task.name, method, *(mean_cost(training, key) for _, key, _ in COSTS)
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

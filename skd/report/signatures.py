@@ -61,12 +61,16 @@ DEGENERATE = 10.0  # percent of the teacher's outputs that differ from one anoth
 
 def _overridden(case: Case) -> str | None:
     rate = _acceptance(case)
-    return f"{rate:.1f} % of the proposals accepted" if rate and rate < LOW_ACCEPTANCE else None
+    if rate is None or rate >= LOW_ACCEPTANCE:
+        return None
+    return f"{rate:.1f} % of the proposals accepted"
 
 
 def _untouched(case: Case) -> str | None:
     rate = _acceptance(case)
-    return f"{rate:.1f} % of the proposals accepted" if rate and rate > HIGH_ACCEPTANCE else None
+    if rate is None or rate <= HIGH_ACCEPTANCE:
+        return None
+    return f"{rate:.1f} % of the proposals accepted"
 
 
 def _acceptance(case: Case) -> float | None:

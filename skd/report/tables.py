@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from skd.metrics.statistics import MOST_SEEDS, Interval, seed_interval, seeds_needed
 from skd.report.compare import BETTER, TIE, WORSE, Family
 from skd.report.pairs import OPPOSITE, Pair, record
-from skd.report.read import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun
+from skd.report.read import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun, Training
 from skd.report.signatures import Finding
 
 TITLES = {
@@ -201,14 +201,18 @@ COSTS = (  # column, key in metrics/distill, digits
 )
 
 
+def mean_cost(training: Training, key: str) -> float | None:
+    """Over the seeds that have one."""
+    known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
+    return sum(known) / len(known) if known else None
+
+
 def cost_table(task: TaskRun) -> str:
     """Means over seeds: what one student cost."""
     header = ["method", "prompts", *(title for title, _, _ in COSTS)]
     rows = []
     for method, training in task.training.items():
         cells = [f"`{method}`", number(training.budget["prompts"])]
-        for _, key, digits in COSTS:
-            known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
-            cells.append(number(sum(known) / len(known) if known else None, digits))
+        cells += [number(mean_cost(training, key), digits) for _, key, digits in COSTS]
         rows.append(cells)
     return table(header, rows)

@@ -117,7 +117,11 @@ def test_a_healthy_run_has_no_signature(make_tree):
 
 @pytest.mark.parametrize(
     ("acceptance", "name"),
-    [(30.0, "teacher overrides almost everything"), (99.9, "almost nothing is replaced")],
+    [
+        (0.0, "teacher overrides almost everything"),
+        (30.0, "teacher overrides almost everything"),
+        (99.9, "almost nothing is replaced"),
+    ],
 )
 def test_acceptance_signatures_name_the_parameter(make_tree, acceptance, name):
     (finding,) = signatures(read(make_tree(METHODS, acceptance=acceptance)))

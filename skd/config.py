@@ -166,6 +166,14 @@ class Optimisation:
     checkpoint_every: Positive = 50  # optimiser steps, at least, between resumable states
     gradient_checkpointing: bool = False
 
+    @property
+    def prompts(self) -> int:
+        return self.steps * self.batch_size
+
+    @property
+    def validations(self) -> int:
+        return -(-self.steps // self.validate_every) if self.validate_every else 1
+
 
 @dataclass(frozen=True, config=STRICT)
 class Sampling:
@@ -189,6 +197,8 @@ class Distill:
     rollout_steps: Positive = (
         1  # optimiser steps whose responses are sampled together; 1: on-policy
     )
+    # the teacher's states at known responses, on disk; auto: where they are asked for again
+    teacher_cache: Literal["auto", "always", "never"] = "auto"
 
 
 # ------------------------------------------------------------------- methods

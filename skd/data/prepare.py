@@ -114,7 +114,11 @@ def _lines(split: str, records: list[Record]) -> str:
             "target": record.target,
         }
         if evaluated:
-            row |= {"references": record.references, "valid_pattern": record.valid_pattern}
+            row |= {
+                "references": record.references,
+                "references_complete": record.complete,
+                "valid_pattern": record.valid_pattern,
+            }
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return "".join(lines)
 

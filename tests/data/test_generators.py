@@ -55,8 +55,7 @@ def test_weights_sum_to_one_and_references_are_distinct(
 @pytest.mark.parametrize("name", GENERATORS)
 def test_every_reference_is_in_the_valid_set(name: str, examples: dict[str, list[Example]]) -> None:
     for example in examples[name][:300]:
-        pattern = re.compile(example.valid_pattern)
-        assert all(pattern.fullmatch(reference) for reference in example.references)
+        assert all(example.accepts(reference) for reference in example.references)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -67,9 +66,9 @@ def test_a_spoilt_reference_is_not_in_the_valid_set(name: str, data: st.DataObje
     (example,) = GENERATORS[name].generate(1, random.Random(seed))
     at = data.draw(st.integers(0, len(example.target) - 1))
     spoilt = example.target[:at] + "~" + example.target[at + 1 :]
-    assert not re.fullmatch(example.valid_pattern, spoilt)
-    assert not re.fullmatch(example.valid_pattern, example.target + example.target)
-    assert not re.fullmatch(example.valid_pattern, "")
+    assert not example.accepts(spoilt)
+    assert not example.accepts(example.target + example.target)
+    assert not example.accepts("")
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -201,7 +200,7 @@ def test_one_solution_keeps_to_one_joiner(examples: dict[str, list[Example]]) ->
         if "; " in example.target:
             mixed = example.target[::-1].replace(" ;", " neht ,", 1)[::-1]
             three_steps = example.target.count("; ") == 2
-            assert bool(re.fullmatch(example.valid_pattern, mixed)) != three_steps
+            assert example.accepts(mixed) != three_steps
 
 
 def test_three_steps_have_four_times_the_solutions_of_two() -> None:

@@ -21,6 +21,10 @@ from skd.sampling import evaluating
 from skd.sequences import Vocabulary
 
 
+class AssistError(Exception):
+    """The library refuses this pair; the message is its own."""
+
+
 @torch.no_grad()
 def assist(
     draft: PreTrainedModel,
@@ -32,18 +36,21 @@ def assist(
 ) -> list[int]:
     """One response of `teacher`, drawn with torch's global generator unless greedy.
 
-    Raises `ValueError` in the library's words where it cannot: embeddings with different numbers
-    of rows are two tokenizers to it, and it wants to translate between them by their text.
+    Raises `AssistError` where it cannot: embeddings with different numbers of rows are two
+    tokenizers to it, between which it would translate by text; some caches cannot be cut back.
     """
     ids = torch.tensor([list(prompt)], device=teacher.device)
     with evaluating(draft, teacher), _own_settings_aside(draft, teacher):
-        made = teacher.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            generation_config=_settings(vocabulary, sampling, max_new_tokens),
-            logits_processor=_only_allowed(teacher, vocabulary),
-            assistant_model=draft,
-        )
+        try:
+            made = teacher.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=_settings(vocabulary, sampling, max_new_tokens),
+                logits_processor=_only_allowed(teacher, vocabulary),
+                assistant_model=draft,
+            )
+        except ValueError as error:
+            raise AssistError(str(error)) from error
     response: list[int] = made[0, ids.shape[1] :].tolist()
     return response
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.folders import BASE
 from pipelines.inputs import DATA, Task
 from pipelines.stage import fingerprint, read_rows, write_metrics
 from pipelines.stage import run as run_stage
@@ -35,7 +36,6 @@ from skd.encode import Row
 from skd.errors import UserError
 from skd.files import write_folder
 
-OUT = Path("models/base")
 ROLES = ("teacher", "student")
 _TOKENIZER_ROWS = 2000  # per task: enough for a small vocabulary
 _HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
@@ -43,9 +43,9 @@ _HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
 
 def base(params: Params) -> dict[str, Any]:
     """Fill models/base/{teacher,student}; returns the facts of the pair."""
-    write_folder(OUT, lambda folder: _fill(folder, params))
-    tokenizers = {role: models.load_tokenizer(OUT / role) for role in ROLES}
-    pair = {role: models.load(OUT / role, dtype="auto") for role in ROLES}
+    write_folder(BASE, lambda folder: _fill(folder, params))
+    tokenizers = {role: models.load_tokenizer(BASE / role) for role in ROLES}
+    pair = {role: models.load(BASE / role, dtype="auto") for role in ROLES}
     vocabulary = models.vocabulary(tokenizers["student"], *pair.values())
     return {
         **{role: models.describe(model) for role, model in pair.items()},

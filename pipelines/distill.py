@@ -15,16 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines import folders
 from pipelines.inputs import Task, training_task
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import MethodSettings, Params, load, plain
+from skd.config import Params, load, plain
 from skd.errors import UserError
 from skd.files import write_files, write_folder
 
-OUT = Path("models/students")
 LOGS = Path("logs/distill")
 COLUMNS = (
     "seed",
@@ -62,8 +62,8 @@ def distill(params: Params, method: str) -> dict[str, Any]:
             name=f"{task.name}-{method}-{seed}",
             settings=settings,
             distill=params.distill,
-            start=start_of(task.name, settings, seed),
-            teacher=Path("models/sft") / task.name / "teacher",
+            start=folders.start(task.name, seed, settings.student_init),
+            teacher=folders.teacher(task.name),
             seed=seed,
         )
         rows = subset(task.train, task.budget.student_examples, seed)
@@ -73,7 +73,7 @@ def distill(params: Params, method: str) -> dict[str, Any]:
     runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
     for (task, seed), facts in zip(wanted, results, strict=True):
         runs[task.name][seed] = facts
-    write_folder(OUT / method, lambda folder: _publish(folder, runs))
+    write_folder(folders.STUDENTS / method, lambda folder: _publish(folder, runs))
     write_files(LOGS / method, {f"{name}.csv": _log(seeds) for name, seeds in runs.items()})
     optimisation = params.distill.optimisation
     return {
@@ -88,13 +88,6 @@ def distill(params: Params, method: str) -> dict[str, Any]:
             for name, seeds in runs.items()
         },
     }
-
-
-def start_of(task: str, settings: MethodSettings, seed: int) -> Path:
-    """The folder of the student as it stands before distillation."""
-    if settings.student_init == "instruct":
-        return Path("models/base/student")
-    return Path("models/sft") / task / f"student-{seed}"
 
 
 def _publish(folder: Path, runs: dict[str, dict[int, dict[str, Any]]]) -> None:

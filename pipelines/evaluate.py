@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pipelines import folders
 from pipelines.inputs import DATA, test_rows
 from pipelines.stage import jsonl, read_json, write_metrics
 from pipelines.stage import run as run_stage
@@ -61,13 +62,13 @@ def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
     """The models that a method left on a task; the starting points without a method."""
     seeds = params.experiment.seeds
     if method is not None:
-        folder = Path("models/students") / method / task
-        return [Subject(task, method, seed, folder / str(seed)) for seed in seeds]
-    sft = Path("models/sft") / task
+        return [
+            Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds
+        ]
     return [
-        Subject(task, "teacher", None, sft / "teacher"),
-        Subject(task, "student_init_instruct", None, Path("models/base/student")),
-        *(Subject(task, "student_init", seed, sft / f"student-{seed}") for seed in seeds),
+        Subject(task, "teacher", None, folders.teacher(task)),
+        Subject(task, "student_init_instruct", None, folders.start(task, seeds[0], "instruct")),
+        *(Subject(task, "student_init", seed, folders.start(task, seed)) for seed in seeds),
     ]
 
 

@@ -11,12 +11,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines import folders
 from pipelines.stage import read_json
 from pipelines.stage import run as run_stage
 from skd.config import Params, load
 from skd.files import write_folder, write_json
-
-OUT = Path("models/best")
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ def export(params: Params) -> dict[str, Candidate]:
 
     def fill(folder: Path) -> None:
         for task, one in chosen.items():
-            source = Path("models/students") / one.method / task / str(one.seed)
+            source = folders.student(one.method, task, one.seed)
             shutil.copytree(source, folder / task, ignore=shutil.ignore_patterns("log.jsonl"))
             card = Path("reports/cards") / f"{task}-{one.method}.md"
             shutil.copy(card, folder / task / "README.md")
         write_json(folder / "choice.json", {task: vars(one) for task, one in chosen.items()})
 
-    write_folder(OUT, fill)
+    write_folder(folders.BEST, fill)
     return chosen
 
 
@@ -60,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     chosen = export(load())
     for task, one in chosen.items():
-        print(f"{OUT / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation")
+        print(f"{folders.BEST / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation")
 
 
 if __name__ == "__main__":

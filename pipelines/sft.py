@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.folders import BASE, SFT, TEACHER, start
 from pipelines.inputs import Task, training_task
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
@@ -20,10 +21,6 @@ from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
 from skd.config import Distill, MethodSettings, Optimisation, Params, load
 from skd.files import write_folder
-
-OUT = Path("models/sft")
-BASE = Path("models/base")
-TEACHER = "teacher"
 
 
 def sft(params: Params) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def sft(params: Params) -> dict[str, Any]:
     if params.sft.teacher is not None:
         wanted += [(task, TEACHER, params.sft.teacher) for task in tasks]
     for seed in params.experiment.seeds:
-        wanted += [(task, f"student-{seed}", params.sft.student) for task in tasks]
+        wanted += [(task, start(task.name, seed).name, params.sft.student) for task in tasks]
 
     def job(task: Task, model: str, optimisation: Optimisation) -> Callable[[int], dict[str, Any]]:
         role, _, number = model.partition("-")
@@ -55,7 +52,7 @@ def sft(params: Params) -> dict[str, Any]:
     runs: dict[str, dict[str, dict[str, Any]]] = {task.name: {} for task in tasks}
     for (task, model, _), facts in zip(wanted, results, strict=True):
         runs[task.name][model] = facts
-    write_folder(OUT, lambda folder: _publish(folder, runs))
+    write_folder(SFT, lambda folder: _publish(folder, runs))
     return {
         "tasks": {
             name: {"runs": {model: public(facts) for model, facts in models.items()}}

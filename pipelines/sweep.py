@@ -10,10 +10,9 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from pipelines.distill import start_of
+from pipelines import folders
 from pipelines.inputs import Task, training_task
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
@@ -44,8 +43,8 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
             name=f"{task.name}-sweep-{name}-{seed}",
             settings=settings,
             distill=distill,
-            start=start_of(task.name, settings, seed),
-            teacher=Path("models/sft") / task.name / "teacher",
+            start=folders.start(task.name, seed, settings.student_init),
+            teacher=folders.teacher(task.name),
             seed=seed,
         )
         rows = subset(task.train, size, seed)
@@ -56,7 +55,7 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
     for (task, value, seed), facts in zip(
         wanted, run_jobs(jobs, count(params.runtime, device)), strict=True
     ):
-        found.setdefault(task, {}).setdefault(str(value), {})[str(seed)] = public(facts)
+        found.setdefault(task, {}).setdefault(params.label(asked, value), {})[str(seed)] = public(facts)
     kinds = {name: task.kind for name, task in tasks.items()}
     return {**plain(asked), "split": "validation", "kinds": kinds, "runs": found}
 

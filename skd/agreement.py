@@ -5,6 +5,7 @@ Knows ids and logits; no text, no training and no files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.logits import rank
+from skd.rollout import Rollout
 from skd.sampling import allowed, evaluating
 from skd.sequences import Batch, Vocabulary
 from skd.states import batch_states, head
 
 TOP = 20  # the teacher's most likely tokens, whose order is compared
 QUANTILES = (0.5, 0.9, 0.99)
-POSITIONS = ((0, 8), (8, 16), (16, 32), (32, 1 << 30))  # tokens from the response's begin
+POSITIONS = (0, 8, 16, 32)  # where a bucket begins: tokens from the response's begin
+RANKS = (0, 1, 2, 5, 10, 25, 100)  # where a bucket begins: the teacher's rank of a token
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,34 @@ class Agreement:
     by_position: dict[str, tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the teacher thought of the student's proposals, along corrected prefixes.
+
+    ranks         first rank of a bucket -> percent of the proposals
+    by_position   first token of a bucket -> percent of the proposals there that were accepted
+    """
+
+    ranks: dict[str, float]
+    by_position: dict[str, float]
+
+
+def judged(rollout: Rollout) -> Judged:
+    """The proposals of interleaved sampling; a replaced token counts with its proposal's rank."""
+    batch = rollout.batch
+    assert batch.replaced is not None
+    ranks = rollout.ranks[batch.response_mask]
+    accepted = ~batch.replaced[batch.response_mask]
+    return Judged(
+        ranks={start: _percent(rows) for start, rows in _bins(ranks, RANKS).items()},
+        by_position={
+            start: _percent(accepted[rows])
+            for start, rows in _bins(_offsets(batch), POSITIONS).items()
+            if bool(rows.any())
+        },
+    )
+
+
 @torch.no_grad()
 def agreement(
     student: PreTrainedModel,
@@ -58,12 +89,7 @@ def agreement(
     kl = _kl(theirs, ours)
     ranks = rank(theirs, batch.targets)
     within = {k: 100.0 * (ranks < k).double() for k in ks}
-    offset = _offsets(batch)
-    bins = {
-        str(start): (offset >= start) & (offset < stop)
-        for start, stop in POSITIONS
-        if bool(((offset >= start) & (offset < stop)).any())
-    }
+    places = _bins(_offsets(batch), POSITIONS)
     return Agreement(
         kl=kl.mean().item(),
         spearman=_spearman(theirs, ours).mean().item(),
@@ -72,9 +98,23 @@ def agreement(
         within={str(k): values.mean().item() for k, values in within.items()},
         by_position={
             start: (kl[rows].mean().item(), within[max(ks)][rows].mean().item())
-            for start, rows in bins.items()
+            for start, rows in places.items()
+            if bool(rows.any())
         },
     )
+
+
+def _bins(values: Tensor, starts: Sequence[int]) -> dict[str, Tensor]:
+    """[N] -> first value of a bucket -> [N] which values lie in it; the last one is open."""
+    ends = (*starts[1:], torch.inf)
+    return {
+        str(start): (values >= start) & (values < stop)
+        for start, stop in zip(starts, ends, strict=True)
+    }
+
+
+def _percent(flags: Tensor) -> float:
+    return 100.0 * flags.double().mean().item()
 
 
 def _kl(teacher: Tensor, student: Tensor) -> Tensor:

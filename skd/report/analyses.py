@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from skd.report.read import Json, read_json
-from skd.report.tables import TITLES, details, number, row_name, table, values_text
+from skd.report.probe import agreement, course, drafts
+from skd.report.read import Json, Run, read_json
+from skd.report.tables import TITLES, number, table, values_text
 from skd.tasks import TASKS
-
-GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,11 @@ def read_analyses(root: Path, sweeps: Sequence[str]) -> Analyses:
     )
 
 
-def section(found: Analyses) -> str:
+def section(found: Analyses, run: Run) -> str:
     parts = ["## Analyses\n\nOn the validation split; nothing here chose a setting of the results."]
     parts += [_sweep(name, facts) for name, facts in found.sweeps.items()]
-    return "\n\n".join([*parts, _agreement(found.probe), _drafts(found.probe)])
+    parts += [agreement(found.probe), course(run), drafts(found.probe)]
+    return "\n\n".join(parts)
 
 
 # ---------------------------------------------------------------------- sweeps
@@ -99,69 +99,3 @@ SWEEP_COLUMNS = (
     "teacher_tokens",
     "seconds",
 )
-
-
-# ----------------------------------------------------------------------- probe
-def _agreement(probe: Json) -> str:
-    parts = [
-        f"### Agreement with the teacher\n\nSeed {probe['seed']}. Prefixes from the ground truth, "
-        "from the student's own samples, and from interleaved sampling with "
-        f"K = {probe['k']}. *KL*: teacher ‖ student, nats per token. *Spearman*: over the "
-        "teacher's 20 most likely tokens. *Rank*: the teacher's rank of the student's own "
-        "tokens (0: its most likely). *KL along*: by place in the student's own response."
-    ]
-    for task, models in probe["tasks"].items():
-        rows = [[row_name(name), *_agreement_cells(facts)] for name, facts in models.items()]
-        parts.append(details(task, table(["model", *_AGREEMENT], rows)))
-    return "\n\n".join(parts)
-
-
-_AGREEMENT = (
-    "KL, ground truth",
-    "KL, student",
-    "KL, interleaved",
-    "Spearman, student",
-    "same first %, student",
-    "rank 50 / 90 / 99 %",
-    "KL along",
-)
-
-
-def _agreement_cells(facts: Json) -> Iterable[str]:
-    found = facts["agreement"]
-    for kind in (GROUND_TRUTH, STUDENT, INTERLEAVED):
-        yield f"{found[kind]['kl']:.2f}"
-    own = found[STUDENT]
-    yield f"{own['spearman']:.2f}"
-    yield f"{own['first']:.0f}"
-    yield " / ".join(f"{value:.0f}" for value in own["ranks"].values())
-    yield " · ".join(f"{start}+: {kl:.2f}" for start, (kl, _) in own["by_position"].items())
-
-
-def _drafts(probe: Json) -> str:
-    parts = [
-        "### The student as a draft for its teacher\n\nSpeculative decoding, one prompt at a time. "
-        "*Tokens per pass*: emitted per teacher pass; plain decoding has 1. Speeds are tokens per "
-        "CPU second, both ways in one process. Greedy outputs were compared with the teacher's own "
-        "and were equal; sampled ones share the teacher's noise. *Rejection* is the standard rule."
-    ]
-    header = [
-        "model",
-        *(f"{name}: {what}" for name in _DECODERS for what in ("accepted %", "tokens per pass")),
-        "greedy ÷ plain speed",
-    ]
-    for task, models in probe["tasks"].items():
-        rows = [[row_name(name), *_draft_cells(facts["draft"])] for name, facts in models.items()]
-        parts.append(details(task, table(header, rows)))
-    return "\n\n".join(parts)
-
-
-_DECODERS = ("greedy", "sampled", "rejection")
-
-
-def _draft_cells(draft: Json) -> Iterable[str]:
-    for name in _DECODERS:
-        yield f"{draft[name]['accepted']:.0f}"
-        yield f"{draft[name]['acceptance_length']:.2f}"
-    speed = draft["greedy"]["tokens_per_cpu_second"] / draft["plain_tokens_per_cpu_second"]
-    yield f"{speed:.2f}"

@@ -46,7 +46,7 @@ def report(
         _metrics(run),
         _curves(run, figures),
         _costs(run),
-        section(analyses),
+        section(analyses, run),
         "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
         *(samples(task, reference, samples_per_task) for task in run.tasks),
         _paper(run),
@@ -215,7 +215,9 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         facts.wall_time(run),
         "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
-        "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv). "
+        "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
+        "[proposals](tables/proposals.csv), [course](tables/course.csv), "
+        "[drafts](tables/drafts.csv). "
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]

@@ -9,6 +9,14 @@ from collections.abc import Iterable, Sequence
 from skd.metrics.statistics import seed_interval
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
 from skd.report.pairs import Pair
+from skd.report.probe import (
+    COURSE_COLUMNS,
+    DRAFT_COLUMNS,
+    PROPOSAL_COLUMNS,
+    course_rows,
+    draft_rows,
+    proposal_rows,
+)
 from skd.report.read import Run
 from skd.report.signatures import Finding
 from skd.report.tables import COSTS, mean_cost
@@ -40,6 +48,9 @@ def sheets(
         ),
         "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
         "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "proposals.csv": _csv(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
+        "course.csv": _csv(COURSE_COLUMNS, course_rows(run)),
+        "drafts.csv": _csv(DRAFT_COLUMNS, draft_rows(analyses.probe)),
         "signatures.csv": _csv(
             ("task", "method", "signature", "numbers", "remedy"),
             [tuple(vars(finding).values()) for finding in findings],

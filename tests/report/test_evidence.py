@@ -59,6 +59,11 @@ def edit_outputs(root: Path, name: str, model: str, output) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def sheet(root: Path, name: str) -> list[dict[str, str]]:
+    with (root / "reports" / "tables" / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 # ---------------------------------------------------------------------- pairs
 def test_records_count_every_pair_once_from_both_sides(make_tree):
     run = read(make_tree(METHODS, tasks={"a": "summarization", "b": "translation"}))
@@ -189,24 +194,20 @@ def test_the_tables_hold_the_numbers_of_the_files(make_tree):
     main(["--root", str(root)])
     run = read(root)
 
-    def rows(name: str) -> list[dict[str, str]]:
-        with (root / "reports" / "tables" / name).open(newline="") as file:
-            return list(csv.DictReader(file))
-
     task = run.tasks[0]
-    for row in rows("scores.csv"):
+    for row in sheet(root, "scores.csv"):
         wanted = seed_interval(task.models[row["model"]].values(row["metric"]))
         assert float(row["mean"]) == wanted.mean
         assert (row["half_width"] or None) == (
             None if wanted.half_width is None else str(wanted.half_width)
         )
-    verdicts = {(row["method"], row["other"]): row for row in rows("comparisons.csv")}
+    verdicts = {(row["method"], row["other"]): row for row in sheet(root, "comparisons.csv")}
     assert len(verdicts) == 3
     ours = verdicts["sft", "skd"]
     means = [task.models[m].matrix(task.primary, task.ids).mean() for m in ("sft", "skd")]
     assert float(ours["difference"]) == pytest.approx(means[0] - means[1])
     assert ours["verdict"] != BETTER
-    assert {row["method"] for row in rows("costs.csv")} == set(METHODS)
+    assert {row["method"] for row in sheet(root, "costs.csv")} == set(METHODS)
 
 
 def test_the_page_needs_no_network_and_shows_what_the_report_shows(make_tree):
@@ -232,13 +233,48 @@ def test_markup_of_the_report_becomes_markup():
 def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
     root = make_tree(METHODS, n=20)
     main(["--root", str(root)])
-    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
-    part = text.split("## Analyses")[1]
+    part = (root / "reports" / "report.md").read_text(encoding="utf-8").split("## Analyses")[1]
     assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 20,000", part)
     assert "| *untrained student, SFT start* | 0.70 | 0.70 | 0.70 | 0.60 | 80 | 0 / 2 / 9 |" in part
-    assert "| 60 | 2.50 | 60 | 2.50 | 60 | 2.50 | 1.50 |" in part
-    with (root / "reports" / "tables" / "sweeps.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    assert "| rank 0 | rank 1 | rank 2–4 | rank 5–9 | rank 10–24 | rank 25–99 | rank 100+ |" in part
+    assert "| 60.0 | 20.0 | 8.0 | 6.0 | 4.0 | 1.5 | 0.5 | 0+: 90 · 8+: 70 |" in part
+    assert "| 60 | 2.50 | 1.50 | 60 | 2.50 | 1.20 | 60 | 2.50 | 1.20 | 0.25 | 4 of 4 |" in part
+    rows = sheet(root, "sweeps.csv")
     assert {(row["value"], row["seed"]) for row in rows} == {
         (value, str(seed)) for value in ("1", "25") for seed in (20, 21, 22)
     }
+    rows = sheet(root, "proposals.csv")
+    assert len(rows) == 7 + 2
+    assert {row["measure"] for row in rows} == {"share_by_rank", "accepted_by_place"}
+    speeds = {row["way"]: float(row["against_plain"]) for row in sheet(root, "drafts.csv")}
+    assert speeds == {"greedy": 1.5, "sampled": 1.2, "rejection": 1.2, "assisted": 0.25}
+
+
+def test_a_pair_that_the_library_refuses_has_its_reason_in_the_report(make_tree):
+    root = make_tree(METHODS, n=20)
+
+    def change(facts):
+        for models in facts["tasks"].values():
+            refused = {"tokens_per_cpu_second": None, "equal": None, "reason": "two tokenizers"}
+            models["student_init"]["draft"]["assisted"] = refused
+
+    edit_json(root / "metrics" / "probe.json", change)
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
+    assert "| 1.20 | – | – |\n\nNo assisted generation: two tokenizers" in text
+    assert sheet(root, "drafts.csv")[-1]["against_plain"] == ""
+
+
+def test_the_course_of_training_has_a_begin_a_middle_and_an_end(make_tree):
+    root = make_tree(METHODS, n=20)
+    edit_log(root, "skd", "acceptance_rate", lambda step: step)
+    edit_log(root, "sft", "validation_kl", lambda step: "")
+    edit_log(root, "skd", "validation_kl", lambda step: 0.5 if step == 240 else "")
+    main(["--root", str(root)])
+    rows = {(row["method"], row["part"]): row for row in sheet(root, "course.csv")}
+    assert "sft" not in {method for method, _ in rows}  # nothing of the two is in its log
+    rates = [float(rows["skd", part]["acceptance_rate"]) for part in ("begin", "middle", "end")]
+    assert rates == [14.0, 120.0, 228.0]  # steps 4…24, 108…132, 216…240
+    assert [rows["skd", p]["validation_kl"] for p in ("begin", "middle", "end")] == ["", "", "0.5"]
+    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
+    assert "| `skd` | 14.0 | 120.0 | 228.0 | – | – | 0.500 |" in text

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from skd.report.read import Json, read_json
+from skd.report.read import read_json
+from skd.report.run import Json
 from skd.report.tables import TITLES, details, number, row_name, table, values_text
 from skd.tasks import TASKS
 

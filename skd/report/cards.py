@@ -6,7 +6,7 @@ import json
 
 from skd.report.compare import start_of
 from skd.report.provenance import Provenance, source_text
-from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
 from skd.report.tables import TITLES, plain_text, table, values_text
 
 

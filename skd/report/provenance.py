@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skd.report.compare import kind_of, start_of
 from skd.report.paper import METRICS, REPORTED
-from skd.report.read import Json, Run, TaskRun
+from skd.report.run import Json, Run, TaskRun
 from skd.report.tables import NONE, TITLES, duration, plain_text, table, values_text
 
 

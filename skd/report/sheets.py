@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from skd.metrics.statistics import seed_interval
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
 from skd.report.pairs import Pair
-from skd.report.read import Run
+from skd.report.run import Run
 from skd.report.signatures import Finding
 from skd.report.tables import COSTS, mean_cost
 
@@ -61,7 +61,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
         found = pair.verdict.comparison
         yield (
             pair.task,
-            pair.first,
+            pair.verdict.method,
             pair.verdict.other,
             found.difference,
             found.low,
@@ -70,7 +70,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
             found.p,
             pair.verdict.holm_p,
             pair.verdict.word,
-            pair.seeds_needed,
+            pair.verdict.seeds_needed,
         )
 
 

@@ -24,6 +24,7 @@ from skd.config import Budget, Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
 from skd.files import write_text
+from skd.metrics.base import Comet
 from skd.metrics.score import Scores, score
 
 STARTS = "starts"
@@ -79,7 +80,7 @@ def evaluate(params: Params, method: str | None) -> dict[str, Result]:
     tested = [subject for name in longest_first for subject in subjects(params, name, method)]
 
     def job(subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
-        return lambda _line: _evaluate_one(params, tasks[subject.task], subject, device)
+        return lambda line: _evaluate_one(params, tasks[subject.task], subject, device, line)
 
     results = run_jobs([job(subject) for subject in tested], count(params.runtime, device))
     pairs = list(zip(tested, results, strict=True))
@@ -112,7 +113,7 @@ def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
 
 
 def _evaluate_one(
-    params: Params, split: TestSplit, subject: Subject, device: torch.device
+    params: Params, split: TestSplit, subject: Subject, device: torch.device, line: int
 ) -> tuple[list[Any], Scores]:
     tokenizer = models.load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
@@ -130,11 +131,18 @@ def _evaluate_one(
         encoded.rows,
         outputs,
         generated.stopped,
-        comet=params.evaluate.comet,
-        comet_encoder=params.evaluate.comet_encoder,
+        comet=_comet(params, line),
     )
     made = records(subject.model, subject.seed, encoded, generated, outputs, scored.per_example)
     return made, scored
+
+
+def _comet(params: Params, line: int) -> Comet | None:
+    settings, runtime = params.evaluate, params.runtime
+    if settings.comet is None:
+        return None
+    cache = Path(runtime.scratch) / "comet" / "scores.sqlite"
+    return Comet(settings.comet, settings.comet_encoder, cache, line if runtime.progress else None)
 
 
 def main(argv: list[str] | None = None) -> None:

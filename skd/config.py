@@ -281,7 +281,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: Positive | None = None  # processes that train seeds side by side; None: one per core
     progress: bool = True
-    scratch: str = ".scratch"  # resumable states and finished seeds; safe to delete
+    scratch: str = ".scratch"  # resumable states, finished seeds, COMET scores; safe to delete
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -25,6 +25,7 @@ from skd.config import Budget, Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
 from skd.files import write_text
+from skd.metrics.base import Comet
 from skd.metrics.score import Scores, score
 
 STARTS = "starts"
@@ -62,9 +63,7 @@ def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
     """The models that a method left on a task; the starting points without a method."""
     seeds = params.experiment.seeds
     if method is not None:
-        return [
-            Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds
-        ]
+        return [Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds]
     return [
         Subject(task, "teacher", None, folders.teacher(task)),
         Subject(task, "student_init_instruct", None, folders.start(task, seeds[0], "instruct")),
@@ -80,7 +79,7 @@ def evaluate(params: Params, method: str | None) -> dict[str, Result]:
     tested = [subject for name in longest_first for subject in subjects(params, name, method)]
 
     def job(subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
-        return lambda _line: _evaluate_one(params, tasks[subject.task], subject, device)
+        return lambda line: _evaluate_one(params, tasks[subject.task], subject, device, line)
 
     results = run_jobs([job(subject) for subject in tested], count(params.runtime, device))
     pairs = list(zip(tested, results, strict=True))
@@ -113,7 +112,7 @@ def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
 
 
 def _evaluate_one(
-    params: Params, split: TestSplit, subject: Subject, device: torch.device
+    params: Params, split: TestSplit, subject: Subject, device: torch.device, line: int
 ) -> tuple[list[Any], Scores]:
     tokenizer = models.load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
@@ -131,11 +130,18 @@ def _evaluate_one(
         encoded.rows,
         outputs,
         generated.stopped,
-        comet=params.evaluate.comet,
-        comet_encoder=params.evaluate.comet_encoder,
+        comet=_comet(params, line),
     )
     made = records(subject.model, subject.seed, encoded, generated, outputs, scored.per_example)
     return made, scored
+
+
+def _comet(params: Params, line: int) -> Comet | None:
+    settings, runtime = params.evaluate, params.runtime
+    if settings.comet is None:
+        return None
+    cache = Path(runtime.scratch) / "comet" / "scores.sqlite"
+    return Comet(settings.comet, settings.comet_encoder, cache, line if runtime.progress else None)
 
 
 def main(argv: list[str] | None = None) -> None:

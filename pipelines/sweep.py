@@ -55,7 +55,9 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
     for (task, value, seed), facts in zip(
         wanted, run_jobs(jobs, count(params.runtime, device)), strict=True
     ):
-        found.setdefault(task, {}).setdefault(params.label(asked, value), {})[str(seed)] = public(facts)
+        found.setdefault(task, {}).setdefault(params.label(asked, value), {})[str(seed)] = public(
+            facts
+        )
     kinds = {name: task.kind for name, task in tasks.items()}
     return {**plain(asked), "split": "validation", "kinds": kinds, "runs": found}
 

@@ -122,6 +122,7 @@ class ProceduralModel:
 class FolderModel:
     kind: Literal["folder"]
     path: str  # a Hugging Face folder with safetensors weights
+    license: str | None = None  # for the model card; None: as its README.md's front matter says
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -129,6 +130,7 @@ class HubModel:
     kind: Literal["hub"]
     id: str
     revision: str = "main"  # resolved to a commit, which is recorded
+    license: str | None = None  # for the model card; None: as its README.md's front matter says
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -291,7 +293,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: Positive | None = None  # processes that train seeds side by side; None: one per core
     progress: bool = True
-    scratch: str = ".scratch"  # resumable states and finished seeds; safe to delete
+    scratch: str = ".scratch"  # resumable states, finished seeds, COMET scores; safe to delete
 
 
 @dataclass(frozen=True, config=STRICT)

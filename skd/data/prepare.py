@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from skd import config
 from skd.config import Data
 from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
@@ -45,7 +44,7 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
     card = {
         "task": data.task,
         "prompt": prompt,
-        "source": config.plain(data.source),
+        "source": sources.facts(data, name),
         "license": data.license,
         "splits": {
             split: _statistics(rows) | {"sha256": hashes[split]} for split, rows in splits.items()

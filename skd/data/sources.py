@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from skd.config import Data, Files, Hub
+from skd.config import Data, Files, Hub, plain
 from skd.data import columns, cutting, hub, procedural, tables
 from skd.data.record import SPLITS, Record
 
@@ -42,6 +43,14 @@ READERS: dict[str, Callable[[Data, str, Path], Splits]] = {
     "files": _files,
     "hub": _hub,
 }
+
+
+def facts(data: Data, name: str) -> dict[str, Any]:
+    """The source for the data card, a preset's id spelt out."""
+    found: dict[str, Any] = plain(data.source)
+    if isinstance(data.source, Hub):
+        found["id"] = hub.resolve(data.source, name).id
+    return found
 
 
 def load(data: Data, name: str, root: Path) -> tuple[Splits, int]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skd.metrics.statistics import seed_interval
 from skd.report.compare import SKD_FAMILY, kind_of, start_of
-from skd.report.read import START, TEACHER, Run, TaskRun, Training
+from skd.report.run import START, TEACHER, Run, TaskRun, Training
 from skd.report.tables import TITLES
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito

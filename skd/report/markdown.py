@@ -9,7 +9,7 @@ from skd.report.compare import Family
 from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
-from skd.report.read import Run
+from skd.report.run import Run
 from skd.report.samples import samples
 from skd.report.signatures import CHECKS, Finding
 

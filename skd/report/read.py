@@ -1,4 +1,4 @@
-"""The files of a finished run as typed values. Reads files only; computes no statistics.
+"""The files of a finished run into `skd.report.run`'s values. Computes no statistics.
 
 Every absent or incomplete file is one `UserError` that names the file and the stage to rerun.
 """
@@ -7,101 +7,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skd.errors import UserError
+from skd.report.run import ALL, STARTS, Example, Json, Model, Run, TaskRun, Training
 from skd.tasks import TASKS
-
-TEACHER, START, INSTRUCT_START = "teacher", "student_init", "student_init_instruct"
-STARTS = (TEACHER, START, INSTRUCT_START)
-ALL = "all"  # the seed of a model that no experiment seed touches
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Example:
-    output: str
-    scores: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Model:
-    """One row of the tables: a method's students, the teacher or an untrained student."""
-
-    name: str
-    system: dict[str, dict[str, float]]  # seed -> metric -> percent
-    examples: dict[str, dict[str, Example]]  # seed -> example id -> output and scores
-    signatures: dict[str, str]
-    not_scored: dict[str, str]
-    split: str
-    n: int
-
-    def values(self, metric: str) -> list[float]:
-        """One value per seed; empty where the metric was not scored."""
-        return [scores[metric] for scores in self.system.values() if metric in scores]
-
-    def matrix(self, metric: str, ids: Sequence[str]) -> NDArray[np.float64]:
-        """Per-example scores [seeds, examples]; NaN where an example has none."""
-        return np.array(
-            [
-                [examples[i].scores.get(metric, np.nan) for i in ids]
-                for examples in self.examples.values()
-            ],
-            dtype=np.float64,
-        )
-
-
-@dataclass(frozen=True)
-class Training:
-    """One method's distillation on one task."""
-
-    method: Json  # the row of `methods`
-    budget: Json
-    seeds: dict[str, Json]
-    seconds: float
-    environment: Json
-    log: list[dict[str, str]]  # rows of logs/distill/<method>/<task>.csv
-
-
-@dataclass(frozen=True)
-class TaskRun:
-    name: str  # the row of `data`
-    kind: str  # a name of `skd.tasks.TASKS`
-    card: Json
-    sft: Json
-    rows: list[Json]  # of the evaluated split
-    models: dict[str, Model]  # teacher, untrained students, then the methods in order
-    training: dict[str, Training]  # by method
-    evaluation: dict[str, Json]  # metrics/evaluate/<name>.json by name, `starts` included
-
-    @property
-    def primary(self) -> str:
-        return TASKS[self.kind].primary
-
-    @property
-    def metrics(self) -> list[str]:
-        """The task's metrics that were scored at least once, in the task's order."""
-        scored = {m for model in self.models.values() for s in model.system.values() for m in s}
-        return [metric for metric in TASKS[self.kind].metrics if metric in scored]
-
-    @property
-    def ids(self) -> list[str]:
-        return [str(row["id"]) for row in self.rows]
-
-
-@dataclass(frozen=True)
-class Run:
-    base: Json
-    tasks: list[TaskRun]
-    methods: list[str]
-    seeds: list[int]
 
 
 def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from skd.report.read import Run
+from skd.report.run import Run
 
 COLUMNS = ("task", "method", "seed", "split", "metric", "value", "n", "signature")
 

@@ -17,7 +17,7 @@ from skd.report.probe import (
     draft_rows,
     proposal_rows,
 )
-from skd.report.read import Run
+from skd.report.run import Run
 from skd.report.signatures import Finding
 from skd.report.tables import COSTS, mean_cost
 
@@ -72,7 +72,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
         found = pair.verdict.comparison
         yield (
             pair.task,
-            pair.first,
+            pair.verdict.method,
             pair.verdict.other,
             found.difference,
             found.low,
@@ -81,7 +81,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
             found.p,
             pair.verdict.holm_p,
             pair.verdict.word,
-            pair.seeds_needed,
+            pair.verdict.seeds_needed,
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skd.data import arithmetic, cldr, summarization, translation
+from skd.data import arithmetic, cldr, scenes, summarization, translation
 from skd.data.example import Example, entropy, from_weighted
 
 GENERATORS = {
@@ -271,7 +271,7 @@ def test_summaries_name_the_one_who_asks(examples: dict[str, list[Example]]) -> 
         assert 2 <= len(lines) <= 5
         speakers = [line.split(":")[0] for line in lines]
         assert all(a != b for a, b in itertools.pairwise(speakers))
-        asks = 1 if lines[0].split(": ", 1)[1] in summarization.OPENERS else 0
+        asks = 1 if lines[0].split(": ", 1)[1] in scenes.OPENERS else 0
         asker = speakers[asks]
         roles.add(asker)
         for reference in example.references:
@@ -279,13 +279,13 @@ def test_summaries_name_the_one_who_asks(examples: dict[str, list[Example]]) -> 
             assert active is None or active[1] == asker
             passive = re.search(r"(#Person\d#) (?:agrees|refuses|lends|promises)", reference)
             assert passive is None or passive[1] != asker
-    assert roles == set(summarization.PERSONS)
+    assert roles == set(scenes.PERSONS)
 
 
 def test_summaries_say_nothing_that_the_dialogue_does_not(
     examples: dict[str, list[Example]],
 ) -> None:
-    said = (*summarization.DAYS, *summarization.PLACES, *summarization.ACTIVITIES)
+    said = (*scenes.DAYS, *scenes.PLACES, *scenes.ACTIVITIES)
     for example in examples["summarization"]:
         for reference in example.references:
             for fact in said:

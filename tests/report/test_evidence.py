@@ -17,7 +17,8 @@ from skd.metrics.statistics import compare, seed_interval, seeds_needed
 from skd.report.compare import BETTER
 from skd.report.page import page
 from skd.report.pairs import all_pairs, record
-from skd.report.read import Run, read_run
+from skd.report.read import read_run
+from skd.report.run import Run
 from skd.report.signatures import CHECKS, signatures
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}

@@ -14,7 +14,7 @@ from skd.config import Columns
 from skd.data.record import Record, start_of
 from skd.data.tables import Row
 from skd.errors import UserError
-from skd.tasks.arithmetic import MARK
+from skd.tasks.arithmetic import MARK, answer_text, last_box
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 CALCULATOR = re.compile(r"<<[^<>]*>>")  # GSM8K's marks: "48/2 = <<48/2=24>>24"
@@ -43,9 +43,9 @@ def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> 
     if columns.answer is not None:
         target = _with_answer(where, target, _one(where, values, columns.answer))
     if task == "arithmetic":
-        if MARK not in target:
+        if answer_text(target) is None:
             raise UserError(
-                f"{where}: the target has no final answer after {MARK!r} "
+                f"{where}: the target has no final answer after {MARK!r} and none in \\boxed{{…}} "
                 f"({start_of(target)!r}); name its column in columns.answer"
             )
         references = []  # a worked solution is judged by its answer alone
@@ -53,8 +53,9 @@ def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> 
 
 
 def _with_answer(where: str, target: str, answer: str) -> str:
+    answer = " ".join(answer.split())  # what follows the mark is one line
     last = f"{MARK} {answer}"
-    if target == last or target.endswith(f"\n{last}"):
+    if target == last or target.endswith(f"\n{last}") or last_box(target) == answer:
         return target
     if MARK in target:
         raise UserError(

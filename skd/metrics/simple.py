@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from importlib.metadata import version
 from math import isnan
 from statistics import fmean
 
@@ -13,11 +14,15 @@ from skd.tasks.arithmetic import MARK, TOLERANCE, same_answer
 
 
 def exact_match(batch: Batch) -> Result:
-    """Share of outputs whose answer after `####` equals the target's (paper, section 4)."""
+    """Share of outputs whose final answer equals the target's (paper, section 4)."""
     scores = [
         100.0 * _right(row, output) for row, output in zip(batch.rows, batch.outputs, strict=True)
     ]
-    return mean_result(scores, f"numeric answer after the first {MARK}|tolerance:{TOLERANCE}")
+    return mean_result(
+        scores,
+        f"answer after the first {MARK}, else in the last \\boxed|tolerance:{TOLERANCE}|"
+        f"formulas:math-verify {version('math-verify')}",
+    )
 
 
 def _right(row: Row, output: str) -> bool:
@@ -25,8 +30,9 @@ def _right(row: Row, output: str) -> bool:
         return same_answer(output, str(row["target"]))
     except ValueError as error:
         raise UserError(
-            f"row {row['id']!r}: {error}; exact_match needs targets that end with '{MARK} ANSWER' "
-            "(for own files, name the answer column in data.<task>.source.columns.answer)"
+            f"row {row['id']!r}: {error}; exact_match needs targets with '{MARK} ANSWER' or "
+            "'\\boxed{{ANSWER}}' at their end (for own files, name "
+            "the answer column in data.<task>.source.columns.answer)"
         ) from None
 
 

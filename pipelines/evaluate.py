@@ -62,9 +62,7 @@ def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
     """The models that a method left on a task; the starting points without a method."""
     seeds = params.experiment.seeds
     if method is not None:
-        return [
-            Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds
-        ]
+        return [Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds]
     return [
         Subject(task, "teacher", None, folders.teacher(task)),
         Subject(task, "student_init_instruct", None, folders.start(task, seeds[0], "instruct")),

@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     chosen = export(load())
     for task, one in chosen.items():
-        print(f"{folders.BEST / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation")
+        print(
+            f"{folders.BEST / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation"
+        )
 
 
 if __name__ == "__main__":

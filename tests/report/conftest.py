@@ -195,7 +195,9 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
     write_json(root / "metrics" / "sweeps" / "threshold.json", facts)
     agreed = {"kl": 0.7, "spearman": 0.6, "first": 80.0, "ranks": {"0.5": 0, "0.9": 2, "0.99": 9}}
     agreed |= {"within": {"1": 70.0}, "by_position": {"0": [0.5, 70.0], "8": [0.9, 60.0]}}
-    shares = dict(zip(("0", "1", "2", "5", "10", "25", "100"), (60, 20, 8, 6, 4, 1.5, 0.5), strict=True))
+    shares = dict(
+        zip(("0", "1", "2", "5", "10", "25", "100"), (60, 20, 8, 6, 4, 1.5, 0.5), strict=True)
+    )
     proposals = {"ranks": shares, "by_position": {"0": 90.0, "8": 70.0}}
     kept = {"accepted": 60.0, "acceptance_length": 2.5, "tokens_per_cpu_second": 300.0}
     draft = {"prompts": 4, **dict.fromkeys(("greedy", "sampled", "rejection"), kept)}

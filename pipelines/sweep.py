@@ -18,7 +18,7 @@ from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
 from pipelines.training import Spec, public, subset, train_run
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Params, load, plain
+from skd.config import Params, label, load, plain
 from skd.errors import UserError
 
 EXAMPLES = "student_examples"  # the one setting that is not in a row of `methods`
@@ -55,9 +55,7 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
     for (task, value, seed), facts in zip(
         wanted, run_jobs(jobs, count(params.runtime, device)), strict=True
     ):
-        found.setdefault(task, {}).setdefault(params.label(asked, value), {})[str(seed)] = public(
-            facts
-        )
+        found.setdefault(task, {}).setdefault(label(value), {})[str(seed)] = public(facts)
     kinds = {name: task.kind for name, task in tasks.items()}
     return {**plain(asked), "split": "validation", "kinds": kinds, "runs": found}
 

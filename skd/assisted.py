@@ -77,7 +77,7 @@ def _only_allowed(teacher: PreTrainedModel, vocabulary: Vocabulary) -> LogitsPro
 
 @contextmanager
 def _own_settings_aside(*models: PreTrainedModel) -> Iterator[None]:
-    """A published model brings penalties and nuclei; `generate` also writes into the assistant's."""
+    """A published model brings penalties and nuclei; `generate` writes into its assistant's."""
     kept = [model.generation_config for model in models]
     for model in models:
         model.generation_config = GenerationConfig()

@@ -253,7 +253,9 @@ class Sweep:
     """One method trained again for each value of one setting, scored on the validation split."""
 
     method: Name  # a row of `methods`
-    setting: str  # its path in that row (acceptance.value, divergence.name), or student_examples
+    # Its path in that row, or student_examples. Values of `acceptance` and `divergence` are whole
+    # mappings ({rule: min_prob, value: 0.3}): a rule makes sense with a value of its own only.
+    setting: str
     values: Annotated[list[Any], Field(min_length=1)]
     tasks: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)]
@@ -337,20 +339,32 @@ class Params:
                     )
             for value in row.values:
                 self.vary(row, value)
+            labels = [label(value) for value in row.values]
+            for twice in {text for text in labels if labels.count(text) > 1}:
+                raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
 
     def vary(self, sweep: Sweep, value: Any) -> MethodSettings:
         """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""
-        settings = plain(self.methods[sweep.method])
         if sweep.setting == "student_examples":
             return self.methods[sweep.method]
+        settings = plain(self.methods[sweep.method])
         *path, last = sweep.setting.split(".")
         place = settings
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
             raise ValueError(f"sweeps: {sweep.setting!r} is no setting of a row of `methods`")
+        if isinstance(place[last], dict) and not isinstance(value, Mapping):
+            raise ValueError(
+                f"sweeps: {sweep.setting!r} is a section; its values are mappings, or name one of "
+                f"its settings ({', '.join(f'{sweep.setting}.{key}' for key in place[last])})"
+            )
         place[last] = value
-        return TypeAdapter(MethodSettings).validate_python(settings)
+        try:
+            return TypeAdapter(MethodSettings).validate_python(settings)
+        except ValidationError as error:
+            what = "; ".join(_describe(e) for e in error.errors())
+            raise ValueError(f"sweeps: {sweep.setting} = {label(value)}: {what}") from None
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -379,6 +393,18 @@ def _describe(error: Any) -> str:
         return f"parameter {where!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message} (got {error['input']!r})" if where else message
+
+
+def label(value: Any) -> str:
+    """A swept value in a table: `5`, `min_prob 0.3`, `top_k 25 final_value=1`."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    told = [str(value[name]) for name in _TOLD_BY_PLACE if name in value]
+    named = [f"{name}={x}" for name, x in value.items() if name not in _TOLD_BY_PLACE]
+    return " ".join(told + named)
+
+
+_TOLD_BY_PLACE = ("rule", "name", "value", "beta")
 
 
 def plain(settings: Any) -> Any:

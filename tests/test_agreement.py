@@ -6,8 +6,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from skd.agreement import TOP, agreement
+from skd.agreement import POSITIONS, RANKS, TOP, agreement, judged
+from skd.config import Acceptance, Sampling
+from skd.rollout import uniform_noise
+from skd.sampling import Teacher, sample
 from skd.sequences import Example, collate
+from tests.reference import interleaved
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 STUDENT, TEACHER = build(seed=0), build(seed=1)
@@ -61,3 +65,36 @@ def test_a_model_agrees_with_itself() -> None:
     assert made.kl == pytest.approx(0.0, abs=1e-12)
     assert made.spearman == pytest.approx(1.0)
     assert made.first == made.within[str(SIZE)] == 100.0
+
+
+def test_proposals_are_counted_by_rank_and_by_place() -> None:
+    """Against Algorithm 1 token by token, which knows the rank of each proposal and its fate."""
+    asked, length, rule = prompts(12, seed=7), 20, Acceptance("top_k", 3)
+    noise = uniform_noise(12, length, torch.Generator().manual_seed(1))
+    teacher = Teacher(TEACHER, rule, Sampling())
+    made = judged(sample(STUDENT, asked, VOCABULARY, Sampling(), length, noise, teacher))
+    seen = [
+        (place, rank, replaced)
+        for i, prompt in enumerate(asked)
+        for told in [
+            interleaved(
+                STUDENT, TEACHER, prompt, VOCABULARY, Sampling(), Sampling(), rule, length,
+                noise[:, i],
+            )
+        ]
+        for place, (rank, replaced) in enumerate(zip(told.ranks, told.replaced, strict=True))
+    ]  # fmt: skip
+
+    def bucket(starts: tuple[int, ...], value: int) -> str:
+        return str(max(start for start in starts if start <= value))
+
+    ranks = [bucket(RANKS, rank) for _, rank, _ in seen]
+    assert made.ranks == pytest.approx(
+        {str(s): 100 * ranks.count(str(s)) / len(seen) for s in RANKS}
+    )
+    places: dict[str, list[bool]] = {}
+    for place, _, replaced in seen:
+        places.setdefault(bucket(POSITIONS, place), []).append(not replaced)
+    assert made.by_position == pytest.approx(
+        {place: 100 * sum(kept) / len(kept) for place, kept in places.items()}
+    )

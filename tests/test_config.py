@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipelines.profile import compose, names
-from skd.config import canonical, load, parse
+from skd.config import canonical, label, load, parse
 from skd.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +49,17 @@ def changed(path: str, value: object) -> dict:
         ("sweeps.threshold.method", "magic", "methods.magic is missing"),
         ("sweeps.threshold.tasks", ["poetry"], "which experiment.tasks does not"),
         ("sweeps.threshold.setting", "acceptance.speed", "no setting of a row of `methods`"),
-        ("sweeps.threshold.values", [-1], "greater than 0"),
+        (
+            "sweeps.threshold.values",
+            [-1],
+            "acceptance.value = -1: acceptance.value: .*greater than 0",
+        ),
+        ("sweeps.threshold.values", [5, 1, 5], "sweeps.threshold.values has '5' twice"),
+        (
+            "sweeps.threshold.setting",
+            "acceptance",
+            "is a section; .*acceptance.rule, acceptance.val",
+        ),
         ("budget.arithmetic", ..., "budget.arithmetic is missing"),
         (
             "data.arithmetic.source",
@@ -61,6 +71,40 @@ def changed(path: str, value: object) -> dict:
 def test_a_mistake_is_named(path, value, message) -> None:
     with pytest.raises(UserError, match=message):
         parse(changed(path, value))
+
+
+def test_a_swept_section_is_replaced_whole_and_its_mistakes_are_named() -> None:
+    raw = changed("experiment.sweeps", ["rules", "divergences", "start"])
+    params = parse(raw)
+    rules, divergences, start = (params.sweeps[name] for name in params.experiment.sweeps)
+    made = [params.vary(rules, value) for value in rules.values]
+    assert [(m.acceptance.rule, m.acceptance.value) for m in made] == [
+        ("top_k", 25), ("top_p", 0.9), ("min_prob", 0.3), ("ratio", 0.5),
+    ]  # fmt: skip
+    made = [params.vary(divergences, value) for value in divergences.values]
+    assert len({m.divergence.name for m in made}) == 6
+    assert all(m.acceptance == params.methods["skd"].acceptance for m in made)
+    assert [params.vary(start, v).student_init for v in start.values] == ["sft", "instruct"]
+    raw["sweeps"]["rules"]["values"] = [{"rule": "top_q", "value": 0.9}]
+    with pytest.raises(UserError, match=r"acceptance = top_q 0\.9: acceptance\.rule: .*'top_q'"):
+        parse(raw)
+    raw["sweeps"]["rules"]["values"] = [{"rule": "top_p", "mass": 0.9}]
+    with pytest.raises(UserError, match=r"unknown parameter 'acceptance\.mass'"):
+        parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5, "5"),
+        ("instruct", "instruct"),
+        ({"rule": "min_prob", "value": 0.3}, "min_prob 0.3"),
+        ({"beta": 0.1, "name": "jsd"}, "jsd 0.1"),
+        ({"rule": "top_k", "final_value": 1, "value": 25}, "top_k 25 final_value=1"),
+    ],
+)
+def test_a_swept_value_has_a_short_form(value, text) -> None:
+    assert label(value) == text
 
 
 def test_several_mistakes_are_told_at_once() -> None:

@@ -6,6 +6,7 @@ Reads the facts of metrics/probe.json and the training logs; Markdown for the re
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -69,8 +70,7 @@ def _proposal_cells(facts: Json) -> Iterable[str]:
 def _bucket_names(starts: Iterable[str]) -> list[str]:
     """First ranks -> `0`, `1`, `2–4`, …, `100+`."""
     first = [int(start) for start in starts]
-    spans = zip(first, first[1:], strict=False)
-    named = [str(a) if b == a + 1 else f"{a}–{b - 1}" for a, b in spans]
+    named = [str(a) if b == a + 1 else f"{a}–{b - 1}" for a, b in pairwise(first)]
     return [*named, f"{first[-1]}+"]
 
 

@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 # What a method's setting reaches; the runs of a sweep that did not change stay in scratch.
-SKD_STAGES = {"distill@skd", "evaluate@skd", "sweep@threshold", "probe", "report", "export"}
+SKD_STAGES = {"distill@skd", "evaluate@skd", "probe", "report", "export"}
+SKD_STAGES |= {"sweep@threshold", "sweep@rules"}
+RULES = [{"rule": "min_prob", "value": 0.3}, {"rule": "ratio", "value": 0.5}]
 
 
 def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +86,9 @@ def project(tmp_path_factory) -> Path:
             "checkpoint_every": 4,
         }
         params["budget"]["summarization"]["student_examples"] = 40
+        params["experiment"]["sweeps"].append("rules")
+        whole = {"setting": "acceptance", "values": RULES}
+        params["sweeps"]["rules"] = params["sweeps"]["threshold"] | whole
 
     edit(root, shrink)
     repro(root)
@@ -144,10 +149,15 @@ def test_the_analyses_hold_what_their_runs_say(project) -> None:
         sweep["runs"]["summarization"][value]["20"]["acceptance_rate"] for value in ("1", "25")
     ]
     assert rates[0] < rates[1]  # a larger K accepts more
+    rules = json.loads((project / "metrics/sweeps/rules.json").read_text())["runs"]
+    assert set(rules["summarization"]) == {"min_prob 0.3", "ratio 0.5"}
+    assert "| min_prob 0.3 |" in (project / "reports/report.md").read_text()
     probe = json.loads((project / "metrics/probe.json").read_text())
     assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}
     for facts in probe["tasks"]["summarization"].values():
         assert facts["draft"]["greedy"]["acceptance_length"] >= 1.0
+        assert facts["draft"]["assisted"]["equal"] == facts["draft"]["prompts"]
+        assert sum(facts["proposals"]["ranks"].values()) == pytest.approx(100.0)
         assert facts["agreement"]["student"]["kl"] > 0.0
 
 

@@ -26,8 +26,8 @@ from skd.report.signatures import signatures
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
 
-reads   metrics/, records/, logs/ and data/<task>/<split>.jsonl of the tasks, methods and
-        seeds in the section `experiment`; nothing else, no model
+reads   metrics/, records/, logs/, data/<task>/<split>.jsonl and test_sets/<name>/test.jsonl of
+        the tasks, sets, methods and seeds in the section `experiment`; nothing else, no model
 writes  reports/report.md        conclusion, tables, figures, samples, what ran
         reports/report.html      the same as one file, figures inside
         reports/results.csv      one row per number of the test split
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def build(params: Params, root: Path, found: Provenance) -> None:
     """Read the run under `root` and write its `reports/`."""
     experiment, settings = params.experiment, params.report
-    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
+    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
     reference = settings.reference_method
     verdicts = families(run, reference, resamples=settings.resamples, seed=settings.seed)
     drawn = figures(run, reference)
@@ -82,7 +83,7 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     write_files(out / "figures", drawn)
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
-    write_files(out / "tables", sheets(run, analyses, pairs, findings))
+    write_files(out / "tables", sheets(run, analyses, verdicts, pairs, findings))
     write_text(out / "report.md", text)
     write_text(out / "report.html", page(text, drawn))
 

@@ -21,14 +21,24 @@ CALCULATOR = re.compile(r"<<[^<>]*>>")  # GSM8K's marks: "48/2 = <<48/2=24>>24"
 
 
 def records(rows: Iterable[Row], columns: Columns, task: str) -> list[Record]:
-    """One record a row, in order.
+    """One record a row, in order, without the rows that `columns.skip` leaves out.
 
     Raises:
         UserError: a column is missing, empty or no text, with the row's place.
     """
     if columns.target is None and not columns.references and columns.answer is None:
         raise UserError("columns: name a target column, a references column or an answer column")
-    return [_record(where, values, columns, task) for where, values in rows]
+    return [
+        _record(where, values, columns, task)
+        for where, values in rows
+        if not _skipped(where, values, columns)
+    ]
+
+
+def _skipped(where: str, values: dict[str, Any], columns: Columns) -> bool:
+    return any(
+        str(_cell(where, values, column)).strip() == text for column, text in columns.skip.items()
+    )
 
 
 def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> Record:

@@ -87,15 +87,17 @@ def counterpart(run: Run, reference: str) -> str | None:
 
 
 def families(run: Run, reference: str, *, resamples: int, seed: int) -> dict[str, list[Family]]:
-    """Task name -> the reference against all methods, then its counterpart against its start.
+    """Name of a task or a test set -> the reference against all methods, then its counterpart
+    against its start.
 
     Each family is corrected on its own. Empty where `reference` is not among the methods.
     """
+    tested = (*run.tasks, *run.test_sets)
     if reference not in run.methods:
-        return {task.name: [] for task in run.tasks}
+        return {task.name: [] for task in tested}
     other_start = counterpart(run, reference)
     result: dict[str, list[Family]] = {}
-    for task in run.tasks:
+    for task in tested:
         against = {reference: [m for m in run.methods if m != reference]}
         if other_start is not None:
             against[other_start] = same_start(task, other_start)

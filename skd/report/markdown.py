@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skd.report import provenance as facts
-from skd.report import tables, words
+from skd.report import tables, test_sets, words
 from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
 from skd.report.pairs import Pair
@@ -43,6 +43,7 @@ def report(
         _signatures(findings),
         _records(run, pairs),
         _comparisons(run, families),
+        test_sets.section(run, families, reference),
         _metrics(run),
         _curves(run, figures),
         _costs(run),
@@ -217,7 +218,8 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
         "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
         "[proposals](tables/proposals.csv), [course](tables/course.csv), "
-        "[drafts](tables/drafts.csv). "
+        "[drafts](tables/drafts.csv), "
+        "[other test sets](tables/test_sets.csv). "
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]

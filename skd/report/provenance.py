@@ -98,7 +98,8 @@ def data_table(run: Run) -> str:
 def source_text(task: TaskRun) -> str:
     """`hub google/flores at 0123abc`, `files train.jsonl`, `procedural`."""
     source = task.card.get("source") or {}
-    name = source.get("id") or source.get("preset") or source.get("train") or ""
+    kinds = ("id", "preset", "train", "test")
+    name = next((source[kind] for kind in kinds if source.get(kind)), "")
     revision = source.get("revision")
     return " ".join(
         part

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,29 @@ from skd.report.run import ALL, STARTS, Example, Json, Model, Run, TaskRun, Trai
 from skd.tasks import TASKS
 
 
-def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Run:
+def read_run(
+    root: Path,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    test_sets: Mapping[str, str] | None = None,
+) -> Run:
     """Read the result tree under `root` for the named tasks, methods and seeds.
+
+    Args:
+        test_sets: name -> the task whose models were tested on it; None: none is read.
 
     Raises:
         UserError: a file, a seed or an example is missing; names the stage to rerun.
     """
     base = read_json(root / "metrics" / "base.json", "base")
     wanted = [str(seed) for seed in seeds]
-    return Run(
-        base, [_task(root, task, methods, wanted) for task in tasks], list(methods), list(seeds)
-    )
+    runs = {task: _task(root, task, methods, wanted) for task in tasks}
+    sets = [
+        _test_set(root, name, runs[task], methods, wanted)
+        for name, task in (test_sets or {}).items()
+    ]
+    return Run(base, list(runs.values()), list(methods), list(seeds), sets)
 
 
 def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> TaskRun:
@@ -36,11 +49,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
             f"metrics/prepare/{task}.json: unknown task {card.get('task')!r}; "
             f"known: {', '.join(TASKS)}; rerun `dvc repro prepare@{task}`"
         )
-    models: dict[str, Model] = {}
-    evaluation: dict[str, Json] = {}
-    for name in ("starts", *methods):
-        found, evaluation[name] = _models(root, task, name, _evaluate_stage(name), seeds)
-        models |= found
+    models, evaluation = _evaluated(root, "tasks", task, methods, seeds)
     split = evaluation["starts"]["split"]
     rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
     run = TaskRun(
@@ -57,6 +66,40 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
     return run
 
 
+def _test_set(
+    root: Path, name: str, task: TaskRun, methods: Sequence[str], seeds: list[str]
+) -> TaskRun:
+    """The task's run with another set's rows and scores in place."""
+    stage = "prepare_tests"
+    path = root / "metrics" / f"{stage}.json"
+    cards = read_json(path, stage)["test_sets"]
+    if name not in cards:
+        raise _stale(path, f"no test set {name!r}", stage)
+    models, evaluation = _evaluated(root, "test_sets", name, methods, seeds)
+    run = replace(
+        task,
+        name=name,
+        card=cards[name],
+        rows=_lines(root / "test_sets" / name / "test.jsonl", stage),
+        models=models,
+        evaluation=evaluation,
+    )
+    _check_examples(run)
+    return run
+
+
+def _evaluated(
+    root: Path, section: str, name: str, methods: Sequence[str], seeds: list[str]
+) -> tuple[dict[str, Model], dict[str, Json]]:
+    """Models, and the facts of each `evaluate` stage, of a task or of a test set."""
+    models: dict[str, Model] = {}
+    evaluation: dict[str, Json] = {}
+    for stage in ("starts", *methods):
+        found, evaluation[stage] = _models(root, section, name, stage, seeds)
+        models |= found
+    return models, evaluation
+
+
 def _sft(root: Path, task: str) -> Json:
     path = root / "metrics" / "sft.json"
     facts = read_json(path, "sft")
@@ -66,14 +109,17 @@ def _sft(root: Path, task: str) -> Json:
 
 
 def _models(
-    root: Path, task: str, name: str, stage: str, seeds: list[str]
+    root: Path, section: str, task: str, name: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
+    stage = _evaluate_stage(name)
     path = root / "metrics" / "evaluate" / f"{name}.json"
     whole = read_json(path, stage)
-    if task not in whole["tasks"]:
-        raise _stale(path, f"no task {task!r}", stage)
-    facts = whole["tasks"][task] | {"environment": whole["environment"]}
-    # One stage evaluates a method on every task; its time is shared out evenly.
+    known = whole.get(section, {})
+    if task not in known:
+        raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
+    facts = known[task] | {"environment": whole["environment"]}
+    # One stage evaluates a method on every task; its time is shared out evenly. The other test
+    # sets' part of it is in there.
     facts["seconds"] = whole["seconds"] / len(whole["tasks"])
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)

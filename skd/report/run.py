@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,3 +102,5 @@ class Run:
     tasks: list[TaskRun]
     methods: list[str]
     seeds: list[int]
+    # The tasks' models on other sets: each with the set's rows and scores, and its task's training.
+    test_sets: list[TaskRun] = field(default_factory=list)

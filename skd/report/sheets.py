@@ -7,7 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from skd.metrics.statistics import seed_interval
+from skd.report import test_sets
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
+from skd.report.compare import Family
 from skd.report.pairs import Pair
 from skd.report.probe import (
     COURSE_COLUMNS,
@@ -23,7 +25,11 @@ from skd.report.tables import COSTS, mean_cost
 
 
 def sheets(
-    run: Run, analyses: Analyses, pairs: list[Pair], findings: list[Finding]
+    run: Run,
+    analyses: Analyses,
+    families: dict[str, list[Family]],
+    pairs: list[Pair],
+    findings: list[Finding],
 ) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
@@ -47,6 +53,7 @@ def sheets(
             _comparisons(pairs),
         ),
         "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "test_sets.csv": _csv(test_sets.COLUMNS, test_sets.rows(run, families)),
         "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
         "proposals.csv": _csv(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
         "course.csv": _csv(COURSE_COLUMNS, course_rows(run)),

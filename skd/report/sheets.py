@@ -19,10 +19,10 @@ def sheets(
 ) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
-        "scores.csv": _csv(
+        "scores.csv": csv_text(
             ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
         ),
-        "comparisons.csv": _csv(
+        "comparisons.csv": csv_text(
             (
                 "task",
                 "method",
@@ -38,9 +38,9 @@ def sheets(
             ),
             _comparisons(pairs),
         ),
-        "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
-        "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
-        "signatures.csv": _csv(
+        "costs.csv": csv_text(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "signatures.csv": csv_text(
             ("task", "method", "signature", "numbers", "remedy"),
             [tuple(vars(finding).values()) for finding in findings],
         ),
@@ -80,7 +80,7 @@ def _costs(run: Run) -> Iterable[Sequence[object]]:
             yield task.name, method, *(mean_cost(training, key) for _, key, _ in COSTS)
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

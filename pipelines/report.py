@@ -13,7 +13,7 @@ from skd.files import write_files, write_text
 from skd.report.analyses import read_analyses
 from skd.report.cards import cards
 from skd.report.compare import families
-from skd.report.figures import figures
+from skd.report.figures import figures, files
 from skd.report.markdown import report
 from skd.report.page import page
 from skd.report.pairs import all_pairs
@@ -32,7 +32,7 @@ writes  reports/report.md        conclusion, tables, figures, samples, what ran
         reports/report.html      the same as one file, figures inside
         reports/results.csv      one row per number of the test split
         reports/tables/*.csv     the tables with plain numbers; all pairs compared
-        reports/figures/*.png    comparison, training curves, acceptance
+        reports/figures/*.png    comparison, training curves, acceptance; *.csv: what they show
         reports/cards/*.md       a model card per task and method
 
 The section `report` of params.yaml sets the method that is compared with the others, the
@@ -80,12 +80,14 @@ def build(params: Params, root: Path, found: Provenance) -> None:
         settings.samples_per_task,
     )
     out = root / "reports"
-    write_files(out / "figures", drawn)
+    write_files(out / "figures", files(drawn))
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
     write_files(out / "tables", sheets(run, analyses, verdicts, pairs, findings))
     write_text(out / "report.md", text)
-    write_text(out / "report.html", page(text, drawn))
+    write_text(
+        out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
+    )
 
 
 def provenance(params: Params, root: Path) -> Provenance:

@@ -33,13 +33,13 @@ def report(
     figures: list[str],
     samples_per_task: int,
 ) -> str:
-    """The whole report. `figures` are file names in `figures/`."""
+    """The whole report. `figures` are names in `figures/`, a .png and a .csv each."""
     parts = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
         _conclusion(run, families, reference),
         _main(run, families, reference),
-        _figure("comparison.png", "Primary metric per method with 95 % intervals", figures),
+        _figure("comparison", "Primary metric per method with 95 % intervals", figures),
         _signatures(findings),
         _records(run, pairs),
         _comparisons(run, families),
@@ -114,7 +114,9 @@ def _main(run: Run, families: dict[str, list[Family]], reference: str) -> str:
 
 
 def _figure(name: str, caption: str, figures: list[str]) -> str:
-    return f"![{caption}](figures/{name})" if name in figures else ""
+    if name not in figures:
+        return ""
+    return f"![{caption}](figures/{name}.png)\n\n[Its data](figures/{name}.csv)"
 
 
 def _signatures(findings: list[Finding]) -> str:
@@ -177,13 +179,13 @@ def _metrics(run: Run) -> str:
 def _curves(run: Run, figures: list[str]) -> str:
     parts = ["## Curves"]
     for task in run.tasks:
-        parts.append(_figure(f"curves-{task.name}.png", f"Training curves, {task.name}", figures))
+        parts.append(_figure(f"curves-{task.name}", f"Training curves, {task.name}", figures))
     parts.append(
         "The objectives differ (cross-entropy, divergence, both), so compare training losses "
         "within a method; validation KL and the validation metric compare across methods. "
         "Training losses are running means over 5 % of a run."
     )
-    parts.append(_figure("acceptance.png", "Acceptance rate while training", figures))
+    parts.append(_figure("acceptance", "Acceptance rate while training", figures))
     return "\n\n".join(part for part in parts if part)
 
 

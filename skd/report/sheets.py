@@ -33,10 +33,10 @@ def sheets(
 ) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
-        "scores.csv": _csv(
+        "scores.csv": csv_text(
             ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
         ),
-        "comparisons.csv": _csv(
+        "comparisons.csv": csv_text(
             (
                 "task",
                 "method",
@@ -52,13 +52,13 @@ def sheets(
             ),
             _comparisons(pairs),
         ),
-        "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
-        "test_sets.csv": _csv(test_sets.COLUMNS, test_sets.rows(run, families)),
-        "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
-        "proposals.csv": _csv(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
-        "course.csv": _csv(COURSE_COLUMNS, course_rows(run)),
-        "drafts.csv": _csv(DRAFT_COLUMNS, draft_rows(analyses.probe)),
-        "signatures.csv": _csv(
+        "costs.csv": csv_text(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, families)),
+        "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "proposals.csv": csv_text(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
+        "course.csv": csv_text(COURSE_COLUMNS, course_rows(run)),
+        "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
+        "signatures.csv": csv_text(
             ("task", "method", "signature", "numbers", "remedy"),
             [tuple(vars(finding).values()) for finding in findings],
         ),
@@ -98,7 +98,7 @@ def _costs(run: Run) -> Iterable[Sequence[object]]:
             yield task.name, method, *(mean_cost(training, key) for _, key, _ in COSTS)
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -219,7 +219,7 @@ def test_the_page_needs_no_network_and_shows_what_the_report_shows(make_tree):
     assert not re.search(r'(src|href)="https?:', html)
     assert not re.search(r'src="(?!data:)', html)
     assert html.count("<h2>") == len(re.findall(r"^## ", text, re.MULTILINE))
-    assert html.count('src="data:image/png;base64,') == text.count("](figures/")
+    assert html.count('src="data:image/png;base64,') == text.count("![")
     assert "teacher overrides almost everything" in html
     assert "<b>" not in html.split("<h2>Sample outputs</h2>")[1]  # a dialogue's own markup
 

@@ -1,4 +1,4 @@
-"""TRL's two distillation trainers and the library's assisted generation, as they are shipped.
+"""TRL's two distillation trainers, as they are shipped.
 
 TRL is an extra: `make bench` installs it. Each trainer runs one optimiser step per call and
 tells the CPU seconds between its own step callbacks, so its set-up is not counted.
@@ -52,61 +52,28 @@ def gkd_step(pair: Pair) -> Callable[[], float]:
     """`trl.experimental.gkd.GKDTrainer`, on-policy (λ = 1), forward KL (β = 0), KV cache on."""
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    setting, tokenizer = pair.setting, _tokenizer(pair.setting.vocabulary)
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": " ".join(f"w{i}" for i in prompt)},
-                {"role": "assistant", "content": "w5"},
-            ]
-        }
-        for prompt in prompts(setting)
-    ]
-
-    def build(folder: str) -> Any:
-        return GKDTrainer(
-            model=pair.student,
-            teacher_model=pair.teacher,
-            args=GKDConfig(
-                **_arguments(folder, setting.batch),
-                lmbda=1.0,
-                beta=0.0,
-                temperature=1.0,
-                max_new_tokens=setting.response,
-                max_length=setting.prompt + 1,
-            ),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-        )
-
-    return _timed(build)
+    setting = pair.setting
+    own = {"lmbda": 1.0, "max_new_tokens": setting.response, "max_length": setting.prompt + 1}
+    answer = {"role": "assistant", "content": "w5"}  # it wants one, and does not train on it
+    rows = [{"messages": [said, answer]} for said in _said(pair)]
+    return _timed(pair, GKDTrainer, GKDConfig, own, rows)
 
 
 def distillation_step(pair: Pair) -> Callable[[], float]:
     """`trl.DistillationTrainer`, forward KL (β = 0), KV cache on, without vLLM."""
     from trl import DistillationConfig, DistillationTrainer
 
-    setting, tokenizer = pair.setting, _tokenizer(pair.setting.vocabulary)
-    rows = [
-        {"prompt": [{"role": "user", "content": " ".join(f"w{i}" for i in prompt)}]}
-        for prompt in prompts(setting)
+    own = {"max_completion_length": pair.setting.response}
+    rows = [{"prompt": [said]} for said in _said(pair)]
+    return _timed(pair, DistillationTrainer, DistillationConfig, own, rows)
+
+
+def _said(pair: Pair) -> list[dict[str, str]]:
+    """The prompts as a user's messages, a word per token."""
+    return [
+        {"role": "user", "content": " ".join(f"w{i}" for i in prompt)}
+        for prompt in prompts(pair.setting)
     ]
-
-    def build(folder: str) -> Any:
-        return DistillationTrainer(
-            model=pair.student,
-            teacher_model=pair.teacher,
-            args=DistillationConfig(
-                **_arguments(folder, setting.batch),
-                beta=0.0,
-                temperature=1.0,
-                max_completion_length=setting.response,
-            ),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-        )
-
-    return _timed(build)
 
 
 def _arguments(folder: str, batch: int) -> dict[str, Any]:
@@ -115,6 +82,8 @@ def _arguments(folder: str, batch: int) -> dict[str, Any]:
         "max_steps": 1,
         "per_device_train_batch_size": batch,
         "learning_rate": 1e-6,
+        "beta": 0.0,
+        "temperature": 1.0,
         "gradient_checkpointing": False,  # it would turn the KV cache off
         "bf16": False,
         "use_cpu": not torch.cuda.is_available(),
@@ -125,9 +94,17 @@ def _arguments(folder: str, batch: int) -> dict[str, Any]:
     }
 
 
-def _timed(build: Callable[[str], Any]) -> Callable[[], float]:
+def _timed(
+    pair: Pair, kind: Any, config: Any, own: dict[str, Any], rows: list[dict[str, Any]]
+) -> Callable[[], float]:
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build(folder)
+        trainer = kind(
+            model=pair.student,
+            teacher_model=pair.teacher,
+            args=config(**_arguments(folder, pair.setting.batch), **own),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=_tokenizer(pair.setting.vocabulary),
+        )
     clock = StepClock()
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(clock)
@@ -137,22 +114,3 @@ def _timed(build: Callable[[str], Any]) -> Callable[[], float]:
         return clock.seconds
 
     return step
-
-
-def assisted_generation(pair: Pair) -> Callable[[], int]:
-    """The teacher's `generate` with the student as assistant, one row; gives its new tokens."""
-    ids = torch.tensor(prompts(pair.setting)[:1])
-
-    def generate() -> int:
-        torch.manual_seed(0)
-        with torch.no_grad():
-            out = pair.teacher.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                assistant_model=pair.student,
-                do_sample=True,
-                max_new_tokens=pair.setting.response,
-            )
-        return int(out.shape[1] - ids.shape[1])
-
-    return generate

@@ -70,7 +70,7 @@ class Pair:
     teacher: PreTrainedModel
     k: int
 
-    def sample(self, *, rows: int | None = None, gamma: Any = "auto", k: int | None = None) -> Any:
+    def sample(self, *, rows: int | None = None, gamma: Any = "auto") -> Any:
         """One rollout by the product's sampler."""
         setting = self.setting
         count = rows or setting.batch
@@ -81,18 +81,18 @@ class Pair:
             PLAIN,
             setting.response,
             noise(setting)[:, :count],
-            Teacher(self.teacher, Acceptance("top_k", k or self.k), PLAIN),
+            Teacher(self.teacher, Acceptance("top_k", self.k), PLAIN),
             gamma,
         )
 
 
-def pair(setting: Setting) -> Pair:
+def pair(setting: Setting, accepted: float = ACCEPTED) -> Pair:
     student = model(setting.student, setting.vocabulary, 1)
     teacher = model(setting.teacher, setting.vocabulary, 2).requires_grad_(False)
     everything = Pair(setting, student, teacher, setting.vocabulary)
     rollout = everything.sample(rows=min(8, setting.batch))
     ranks = rollout.ranks[rollout.batch.response_mask].float()
-    return Pair(setting, student, teacher, max(1, int(ranks.quantile(ACCEPTED)) + 1))
+    return Pair(setting, student, teacher, max(1, int(ranks.quantile(accepted)) + 1))
 
 
 def prompts(setting: Setting) -> list[tuple[int, ...]]:

@@ -1,11 +1,14 @@
-"""Algorithm 1 as it is written: one row, one token at a time, no cache, no blocks.
+"""Algorithm 1 as it is written, one row and one token at a time; and the divergences.
 
-The oracle of `skd.sampling`. It shares `skd.logits.draw` with it (a token is the inverse
-CDF at its own uniform) and nothing else that batches, caches or rolls back.
+`interleaved` is the oracle of `skd.sampling`. It shares `skd.logits.draw` with it (a token is
+the inverse CDF at its own uniform) and nothing else that batches, caches or rolls back.
+`FORMULAS` is that of `skd.divergences` and the losses, over probabilities: without closed forms
+of the gradient and without care for rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -111,3 +114,23 @@ def substitute(
     if acceptance.rule == "ratio":
         wanted = (wanted - own).clamp_min(0)
     return int(draw(wanted[None], uniform))
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p * (p.log() - q.log())).sum(-1)
+
+
+def _jsd(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    mixture = beta * p + (1 - beta) * q
+    return beta * _kl(p, mixture) + (1 - beta) * _kl(q, mixture)
+
+
+# The teacher's probabilities [N, V], the student's, β -> [N].
+FORMULAS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "forward_kl": lambda p, q, _: _kl(p, q),
+    "reverse_kl": lambda p, q, _: _kl(q, p),
+    "jsd": _jsd,
+    "skew_kl": lambda p, q, b: _kl(p, b * p + (1 - b) * q),
+    "skew_rkl": lambda p, q, b: _kl(q, b * q + (1 - b) * p),
+    "total_variation": lambda p, q, _: 0.5 * (p - q).abs().sum(-1),
+}

@@ -12,6 +12,7 @@ from skd.losses import Predictions, method_loss, token_loss
 from skd.methods import METHODS, Method
 from skd.sequences import Batch, Example, collate
 from skd.states import batch_states
+from tests.reference import FORMULAS
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
@@ -32,7 +33,7 @@ def written_out(method: Method, divergence: Divergence, student, teacher, marks)
     total = torch.zeros((), dtype=torch.float64)
     if method.divergence:
         p, q = teacher.softmax(-1), student.softmax(-1)
-        total = total + method.divergence * FORMULA[divergence.name](p, q, divergence.beta).sum()
+        total = total + method.divergence * FORMULAS[divergence.name](p, q, divergence.beta).sum()
     if method.cross_entropy:
         labels = teacher.argmax(-1) if method.label == "teacher_argmax" else BATCH.targets
         each = cross_entropy(student, labels, reduction="none")
@@ -41,21 +42,7 @@ def written_out(method: Method, divergence: Divergence, student, teacher, marks)
     return total
 
 
-def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    return (p * (p.log() - q.log())).sum(-1)
-
-
-FORMULA = {
-    "forward_kl": lambda p, q, b: _kl(p, q),
-    "reverse_kl": lambda p, q, b: _kl(q, p),
-    "jsd": lambda p, q, b: b * _kl(p, b * p + (1 - b) * q) + (1 - b) * _kl(q, b * p + (1 - b) * q),
-    "skew_kl": lambda p, q, b: _kl(p, b * p + (1 - b) * q),
-    "skew_rkl": lambda p, q, b: _kl(q, b * q + (1 - b) * p),
-    "total_variation": lambda p, q, b: 0.5 * (p - q).abs().sum(-1),
-}
-
-
-NAMES = sorted(FORMULA)
+NAMES = sorted(FORMULAS)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -89,7 +76,7 @@ def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monk
         assert torch.allclose(got[parameter], gradient, rtol=1e-9, atol=1e-12), parameter
     p, q = taught.softmax(-1), whole_logits(student).softmax(-1)
     assert kl is not None
-    assert kl.item() == pytest.approx(_kl(p, q).sum().item(), rel=1e-9)
+    assert kl.item() == pytest.approx(FORMULAS["forward_kl"](p, q, 0).sum().item(), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -111,15 +111,14 @@ def _sft(root: Path, task: str) -> Json:
 def _models(
     root: Path, section: str, task: str, name: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
-    stage = _evaluate_stage(name)
+    stage = "evaluate"
     path = root / "metrics" / "evaluate" / f"{name}.json"
     whole = read_json(path, stage)
     known = whole.get(section, {})
     if task not in known:
         raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
     facts = known[task] | {"environment": whole["environment"]}
-    # One stage evaluates a method on every task; its time is shared out evenly. The other test
-    # sets' part of it is in there.
+    # A method's time on all tasks and test sets is shared out evenly among the tasks.
     facts["seconds"] = whole["seconds"] / len(whole["tasks"])
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)
@@ -146,10 +145,6 @@ def _models(
             n=facts["n"],
         )
     return models, facts
-
-
-def _evaluate_stage(name: str) -> str:
-    return "evaluate_starts" if name == "starts" else f"evaluate@{name}"
 
 
 def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
@@ -205,7 +200,7 @@ def _check_examples(run: TaskRun) -> None:
                     Path("records") / name / f"{run.name}.jsonl",
                     f"{model.name!r}, seed {seed}: {len(examples)} examples, which are not the "
                     f"{len(ids)} of the {model.split} split",
-                    _evaluate_stage(name),
+                    "evaluate",
                 )
 
 

@@ -132,7 +132,8 @@ def assisted(runs: int) -> Found:
         return assist(made.student, made.teacher, *asked)
 
     counts = {"own": made.sample().batch.response_tokens, "assisted": len(other())}
-    seconds = interleaved({"own": made.sample, "assisted": other}, runs)
+    works = {"own": made.sample, "assisted": other}
+    seconds = interleaved(works, runs, warm=False)  # both ran just now
     speeds = {name: [counts[name] / s for s in values] for name, values in seconds.items()}
     return {
         "batched_skd_vs_hf_assisted": ratio(speeds["own"], speeds["assisted"])
@@ -329,7 +330,7 @@ def speculative(runs: int) -> Found:
     made = fast()
     if not torch.equal(plain().batch.tokens, made.rollout.batch.tokens):
         raise AssertionError("speculative decoding changed the teacher's output")
-    seconds = interleaved({"plain": plain, "fast": fast}, runs)
+    seconds = interleaved({"plain": plain, "fast": fast}, runs, warm=False)  # both ran just now
     return {
         "speculative_vs_plain_b1": ratio(seconds["plain"], seconds["fast"])
         | {

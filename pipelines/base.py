@@ -18,7 +18,7 @@ from pipelines.stage import fingerprint, read_rows, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.training import Spec, save, train_run
 from pipelines.workers import count, pick_device, run_jobs
-from skd import models
+from skd import licences, models
 from skd.cache import check_decoder
 from skd.config import (
     Budget,
@@ -48,7 +48,7 @@ def base(params: Params) -> dict[str, Any]:
     pair = {role: models.load(BASE / role, dtype="auto") for role in ROLES}
     vocabulary = models.vocabulary(tokenizers["student"], *pair.values())
     return {
-        **{role: models.describe(model) for role, model in pair.items()},
+        **{role: origin(role, params) | models.describe(pair[role]) for role in ROLES},
         "vocabulary": vocabulary.size,
         "eos": list(vocabulary.eos),
         "chat_template": tokenizers["teacher"].chat_template is not None,
@@ -104,6 +104,28 @@ def _materialise(folder: Path, role: str, settings: Any, params: Params) -> None
             models.load_tokenizer(folder / "teacher"),
             target,
         )
+
+
+def origin(role: str, params: Params) -> dict[str, Any]:
+    """Where a model comes from and under which licence, without this machine's paths."""
+    settings = getattr(params.models, role)
+    facts = {"kind": settings.kind, "license": None}
+    if isinstance(settings, FolderModel):
+        path = Path(settings.path).expanduser().resolve()
+        return facts | {
+            "name": path.name,
+            "license": settings.license or licences.of_folder(path),
+        }
+    if isinstance(settings, HubModel):
+        commit = models.reference(BASE / role)["revision"]
+        return facts | {
+            "id": settings.id,
+            "revision": commit,
+            "license": settings.license or licences.of_hub(settings.id, commit),
+        }
+    if isinstance(settings, LayersModel):  # a part of the teacher, under its licence
+        return origin("teacher", params) | {"kind": settings.kind}
+    return facts
 
 
 def _commit(settings: HubModel, role: str) -> str:

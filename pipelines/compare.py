@@ -20,9 +20,9 @@ import yaml
 from pipelines.stage import run as run_stage
 from skd.config import Params, load, plain
 from skd.errors import UserError
-from skd.metrics.statistics import compare, holm
-from skd.report.compare import TIE, Verdict
-from skd.report.read import Run, TaskRun, read_run
+from skd.report.compare import TIE, judge
+from skd.report.read import read_run
+from skd.report.run import Run, TaskRun
 from skd.report.tables import NONE, p_text, row_name, table, values_text
 
 _MARKS = {"better": "▲ better", TIE: "= tie", "worse": "▼ worse"}
@@ -100,28 +100,18 @@ def _task(before: TaskRun, after: TaskRun, params: Params) -> str:
         text = table(["model", "before", "after"], rows)
         return f"{title}\n\nThe test sets differ, so nothing is tested.\n\n{text}"
     settings = params.report
-    found = [
-        compare(
-            after.models[name].matrix(after.primary, after.ids),
-            before.models[name].matrix(before.primary, before.ids),
-            resamples=settings.resamples,
-            seed=settings.seed,
-        )
-        for name in shared
+    couples = {(name, name): (after.scores(name), before.scores(name)) for name in shared}
+    rows = [
+        [
+            row_name(verdict.method),
+            *_means(before, after, verdict.method),
+            f"{verdict.comparison.difference:+.1f}",
+            f"{verdict.comparison.low:+.1f} … {verdict.comparison.high:+.1f}",
+            p_text(verdict.holm_p),
+            _MARKS[verdict.word],
+        ]
+        for verdict in judge(couples, settings.resamples, settings.seed)
     ]
-    rows = []
-    for name, comparison, p in zip(shared, found, holm([c.p for c in found]), strict=True):
-        verdict = Verdict(name, comparison, p)
-        rows.append(
-            [
-                row_name(name),
-                *_means(before, after, name),
-                f"{comparison.difference:+.1f}",
-                f"{comparison.low:+.1f} … {comparison.high:+.1f}",
-                p_text(p),
-                _MARKS[verdict.word],
-            ]
-        )
     header = ["model", "before", "after", "difference", "95 % interval", "Holm p", "verdict"]
     return f"{title}\n\n{table(header, rows)}"
 

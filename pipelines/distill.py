@@ -37,6 +37,10 @@ COLUMNS = (
     "learning_rate",
     "grad_norm",
     "staleness",
+    "seconds",
+    "trained_tokens",
+    "sampled_tokens",
+    "teacher_tokens",
     "validation_loss",
     "validation_kl",
     "validation_metric",
@@ -77,7 +81,7 @@ def distill(params: Params, method: str) -> dict[str, Any]:
         "budget": {
             "steps": optimisation.steps,
             "batch_size": optimisation.batch_size,
-            "prompts": optimisation.steps * optimisation.batch_size,
+            "prompts": optimisation.prompts,
         },
         "tasks": {
             name: {"seeds": {str(seed): public(facts) for seed, facts in seeds.items()}}

@@ -1,8 +1,9 @@
-"""Stage `evaluate`: greedy outputs and scores on the test split.
+"""Stage `evaluate`: greedy outputs and scores on the test split, and on the other test sets.
 
 With a method: its students on every task, one per seed. Without: the teachers and the
-students as they were before distillation. All tasks share one stage, because importing
-the libraries takes longer than evaluating a small model.
+students as they were before distillation. A test set has no models: its task's are scored on
+it. All share one stage, because importing the libraries takes longer than evaluating a small
+model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from pipelines import folders
-from pipelines.inputs import DATA, test_rows
+from pipelines.inputs import DATA, TEST_SETS, test_rows
 from pipelines.stage import jsonl, read_json, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
@@ -25,6 +26,7 @@ from skd.config import Budget, Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
 from skd.files import write_text
+from skd.metrics.base import Comet
 from skd.metrics.score import Scores, score
 
 STARTS = "starts"
@@ -42,8 +44,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class TestSplit:
-    """A task's test rows and how they are put to a model."""
+    """Test rows and how they are put to the models of a task."""
 
+    task: str  # whose models are scored
     kind: str
     prompt: str
     budget: Budget
@@ -52,7 +55,7 @@ class TestSplit:
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage writes for one task."""
+    """What a stage writes for one test split."""
 
     records: list[Any]
     facts: dict[str, Any]
@@ -71,26 +74,42 @@ def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
 
 
 def evaluate(params: Params, method: str | None) -> dict[str, Result]:
-    """-> per task, the records and metrics of a method's students."""
+    """-> per task, then per test set, the records and metrics of a method's students."""
     device = pick_device(params.runtime)
-    tasks = {name: _load(params, name) for name in params.experiment.tasks}
-    longest_first = sorted(tasks, key=lambda name: -params.budget[name].max_new_tokens)
-    tested = [subject for name in longest_first for subject in subjects(params, name, method)]
+    splits = test_splits(params)
+    longest_first = sorted(splits, key=lambda name: -splits[name].budget.max_new_tokens)
+    tested = [
+        (name, subject)
+        for name in longest_first
+        for subject in subjects(params, splits[name].task, method)
+    ]
 
-    def job(subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
-        return lambda _line: _evaluate_one(params, tasks[subject.task], subject, device)
+    def job(split: TestSplit, subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
+        return lambda line: _evaluate_one(params, split, subject, device, line)
 
-    results = run_jobs([job(subject) for subject in tested], count(params.runtime, device))
-    pairs = list(zip(tested, results, strict=True))
-    return {name: _collect([p for p in pairs if p[0].task == name]) for name in tasks}
+    jobs = [job(splits[name], subject) for name, subject in tested]
+    results = run_jobs(jobs, count(params.runtime, device))
+    found: dict[str, list[tuple[Subject, tuple[list[Any], Scores]]]] = {name: [] for name in splits}
+    for (name, subject), result in zip(tested, results, strict=True):
+        found[name].append((subject, result))
+    return {name: _collect(pairs) for name, pairs in found.items()}
 
 
-def _load(params: Params, name: str) -> TestSplit:
-    card = read_json(DATA / name / "card.json")
-    budget = params.budget[name]
+def test_splits(params: Params) -> dict[str, TestSplit]:
+    """The tasks' own test splits, then the other test sets."""
+    own = {name: _load(params, DATA / name, name, name) for name in params.experiment.tasks}
+    return own | {
+        name: _load(params, TEST_SETS / name, name, str(params.data[name].tests))
+        for name in params.experiment.test_sets
+    }
+
+
+def _load(params: Params, folder: Path, name: str, task: str) -> TestSplit:
+    card = read_json(folder / "card.json")
+    budget = params.budget.get(name, params.budget[task])
     if budget.too_long == "drop":  # training rows may go, test rows must all be scored
         budget = replace(budget, too_long="truncate")
-    return TestSplit(card["task"], card["prompt"], budget, test_rows(name))
+    return TestSplit(task, card["task"], card["prompt"], budget, test_rows(folder))
 
 
 def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
@@ -111,7 +130,7 @@ def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
 
 
 def _evaluate_one(
-    params: Params, split: TestSplit, subject: Subject, device: torch.device
+    params: Params, split: TestSplit, subject: Subject, device: torch.device, line: int
 ) -> tuple[list[Any], Scores]:
     tokenizer = models.load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
@@ -129,11 +148,18 @@ def _evaluate_one(
         encoded.rows,
         outputs,
         generated.stopped,
-        comet=params.evaluate.comet,
-        comet_encoder=params.evaluate.comet_encoder,
+        comet=_comet(params, line),
     )
     made = records(subject.model, subject.seed, encoded, generated, outputs, scored.per_example)
     return made, scored
+
+
+def _comet(params: Params, line: int) -> Comet | None:
+    settings, runtime = params.evaluate, params.runtime
+    if settings.comet is None:
+        return None
+    cache = Path(runtime.scratch) / "comet" / "scores.sqlite"
+    return Comet(settings.comet, settings.comet_encoder, cache, line if runtime.progress else None)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -143,9 +169,15 @@ def main(argv: list[str] | None = None) -> None:
     params = load()
     results = evaluate(params, arguments.method)
     name = arguments.method or STARTS
-    for task, result in results.items():
-        write_text(Path("records") / name / f"{task}.jsonl", jsonl(result.records))
-    facts = {"tasks": {task: result.facts for task, result in results.items()}}
+    for split, result in results.items():
+        write_text(Path("records") / name / f"{split}.jsonl", jsonl(result.records))
+    facts = {
+        section: {split: results[split].facts for split in splits}
+        for section, splits in (
+            ("tasks", params.experiment.tasks),
+            ("test_sets", params.experiment.test_sets),
+        )
+    }
     write_metrics(f"evaluate/{name}", pick_device(params.runtime), facts)
 
 

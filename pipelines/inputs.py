@@ -14,6 +14,7 @@ from skd.config import Budget, Params
 from skd.encode import Row
 
 DATA = Path("data")
+TEST_SETS = Path("test_sets")  # of sets that are only tested, so no training depends on it
 
 
 @dataclass(frozen=True)
@@ -41,5 +42,6 @@ def training_task(params: Params, name: str) -> Task:
     )
 
 
-def test_rows(name: str) -> list[Row]:
-    return list(read_rows(DATA / name / "test.jsonl"))
+def test_rows(folder: Path) -> list[Row]:
+    """Of `data/<task>` or of `test_sets/<name>`."""
+    return list(read_rows(folder / "test.jsonl"))

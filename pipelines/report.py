@@ -13,7 +13,7 @@ from skd.files import write_files, write_text
 from skd.report.analyses import read_analyses
 from skd.report.cards import cards
 from skd.report.compare import families
-from skd.report.figures import figures
+from skd.report.figures import figures, files
 from skd.report.markdown import report
 from skd.report.page import page
 from skd.report.pairs import all_pairs
@@ -26,13 +26,13 @@ from skd.report.signatures import signatures
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
 
-reads   metrics/, records/, logs/ and data/<task>/<split>.jsonl of the tasks, methods and
-        seeds in the section `experiment`; nothing else, no model
+reads   metrics/, records/, logs/, data/<task>/<split>.jsonl and test_sets/<name>/test.jsonl of
+        the tasks, sets, methods and seeds in the section `experiment`; nothing else, no model
 writes  reports/report.md        conclusion, tables, figures, samples, what ran
         reports/report.html      the same as one file, figures inside
         reports/results.csv      one row per number of the test split
         reports/tables/*.csv     the tables with plain numbers; all pairs compared
-        reports/figures/*.png    comparison, training curves, acceptance
+        reports/figures/*.png    comparison, training curves, acceptance; *.csv: what they show
         reports/cards/*.md       a model card per task and method
 
 The section `report` of params.yaml sets the method that is compared with the others, the
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def build(params: Params, root: Path, found: Provenance) -> None:
     """Read the run under `root` and write its `reports/`."""
     experiment, settings = params.experiment, params.report
-    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
+    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
     reference = settings.reference_method
     verdicts = families(run, reference, resamples=settings.resamples, seed=settings.seed)
     drawn = figures(run, reference)
@@ -79,12 +80,14 @@ def build(params: Params, root: Path, found: Provenance) -> None:
         settings.samples_per_task,
     )
     out = root / "reports"
-    write_files(out / "figures", drawn)
+    write_files(out / "figures", files(drawn))
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
-    write_files(out / "tables", sheets(run, analyses, pairs, findings))
+    write_files(out / "tables", sheets(run, analyses, verdicts, pairs, findings))
     write_text(out / "report.md", text)
-    write_text(out / "report.html", page(text, drawn))
+    write_text(
+        out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
+    )
 
 
 def provenance(params: Params, root: Path) -> Provenance:

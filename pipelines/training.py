@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import ROOT, closure
 from pipelines.inputs import Task
@@ -27,12 +27,15 @@ from skd import models
 from skd.config import Budget, Distill, MethodSettings, Params
 from skd.encode import Encoded, Row, encode
 from skd.evaluate import generate, validator
+from skd.facts import Facts
 from skd.files import write_folder, write_json
+from skd.meter import TEACHER, VALIDATION, peak_memory, reset_peak_memory
 from skd.methods import DECODING, METHODS
 from skd.rollout import uniform_noise
 from skd.seeding import generator
 from skd.sequences import Example, Vocabulary
-from skd.train import Facts, Run, train
+from skd.teacher_cache import KeptStates, keep, pays
+from skd.train import Run, train
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def train_run(
 ) -> dict[str, Any]:
     """Train or find one model; returns its facts, with "folder" the model and "log" its log."""
     scratch = scratch_of(params, spec, task, rows)
+    reset_peak_memory(device)
     finished = scratch / "finished.json"
     if finished.exists():
         return dict(json.loads(finished.read_text(encoding="utf-8")))
@@ -99,6 +103,16 @@ def train_run(
             teacher, spec, encoded, vocabulary, task.budget, params.evaluate.batch_size
         )
     preparation = time.perf_counter() - began
+    validation = encode(
+        task.validation[: optimisation.validation_examples], task.prompt, tokenizer, task.budget
+    )
+    kept, held_out = (
+        _kept(params, spec, teacher, known, uses, vocabulary)
+        for known, uses in (
+            (examples, METHODS[spec.settings.method].known_share * optimisation.prompts),
+            (validation.examples, optimisation.validations * len(validation.examples)),
+        )
+    )
     facts = train(
         Run(
             settings=spec.settings,
@@ -111,19 +125,16 @@ def train_run(
             seed=spec.seed,
             validate=validator(
                 task.kind,
-                encode(
-                    task.validation[: optimisation.validation_examples],
-                    task.prompt,
-                    tokenizer,
-                    task.budget,
-                ),
+                validation,
                 tokenizer,
                 vocabulary,
                 task.budget.max_new_tokens,
                 params.evaluate.batch_size,
                 teacher,
+                held_out,
             ),
             scratch=scratch,
+            kept=kept or {},
             description=spec.name,
             progress=params.runtime.progress,
             position=position,
@@ -131,13 +142,41 @@ def train_run(
     )
     write_folder(scratch / "model", lambda folder: save(student, tokenizer, folder))
     if examples is not encoded.examples:  # the teacher's work before the first step
-        facts.seconds += preparation
+        facts.spend({TEACHER: preparation})
         facts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
-    result = _facts(facts, encoded, scratch)
+    if held_out is not None:  # these and `kept` count as if each run made its own
+        facts.spend({VALIDATION: held_out.seconds})
+    if kept is not None:
+        facts.spend({TEACHER: kept.seconds})
+        facts.teacher_passes += kept.passes
+        facts.teacher_tokens += kept.teacher_tokens
+    result = _facts(facts, encoded, scratch, peak_memory(device))
     write_json(finished, result)
     for leftover in ("state", "best"):
         shutil.rmtree(scratch / leftover, ignore_errors=True)
     return result
+
+
+def _kept(
+    params: Params,
+    spec: Spec,
+    teacher: PreTrainedModel | None,
+    examples: Sequence[Example],
+    uses: float,
+    vocabulary: Vocabulary,
+) -> KeptStates | None:
+    """The teacher's states at these responses where keeping them pays, shared between runs."""
+    if teacher is None or spec.teacher is None or not uses:
+        return None
+    if not pays(spec.distill.teacher_cache, uses, examples, teacher):
+        return None
+    optimisation = spec.distill.optimisation
+    rows = optimisation.micro_batch_size or optimisation.batch_size
+    code = [(ROOT / path).read_text(encoding="utf-8") for path in closure("skd.teacher_cache")]
+    kind = f"{teacher.device.type} {teacher.dtype} {rows}"
+    name = key(fingerprint(spec.teacher), [vars(e) for e in examples], kind, code)
+    path = Path(params.runtime.scratch) / f"teacher-{name}.safetensors"
+    return keep(path, teacher, examples, vocabulary, rows)
 
 
 def _teacher_responses(
@@ -169,11 +208,13 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _facts(facts: Facts, encoded: Encoded, scratch: Path) -> dict[str, Any]:
+def _facts(facts: Facts, encoded: Encoded, scratch: Path, memory: float | None) -> dict[str, Any]:
     judged = facts.judged_tokens
     accepted = judged - facts.replaced_tokens
     return {
         "seconds": round(facts.seconds, 2),
+        "phases": {phase: round(spent, 3) for phase, spent in facts.phases.items()},
+        "peak_memory_mib": None if memory is None else round(memory, 1),
         "steps": facts.step,
         "best_step": facts.best_step,
         "prompts": facts.prompts,

@@ -35,6 +35,8 @@ class Experiment:
     methods: list[Name]  # rows of `methods`, in report order
     seeds: list[int]  # each draws the student's training subset, its order and its sampling
     sweeps: list[Name]  # rows of `sweeps`, in report order
+    # rows of `data` that are only tested, in report order
+    test_sets: list[Name] = Field(default_factory=list)
 
 
 # ---------------------------------------------------------------------- data
@@ -46,6 +48,9 @@ class Columns:
         default_factory=list
     )  # more reference columns (text or list of text)
     answer: str | None = None  # column of the final answer; it ends the target as "#### answer"
+    skip: dict[str, str] = Field(
+        default_factory=dict
+    )  # column -> text; rows that hold it are left out and counted
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -57,7 +62,7 @@ class Procedural:
 class Files:
     kind: Literal["files"]
     columns: Columns
-    train: str  # path of a .jsonl, .json, .csv or .parquet file
+    train: str | None = None  # path of a .jsonl, .json, .csv or .parquet file
     validation: str | None = None  # None: taken from the end of the shuffled train file
     test: str | None = None  # None: likewise
 
@@ -66,9 +71,9 @@ class Files:
 class Hub:
     kind: Literal["hub"]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # commit: a branch moves
-    preset: Literal["flores_plus", "dialogsum", "gsm8k"] | None = (
-        None  # known ids, columns and splits
-    )
+    preset: (
+        Literal["flores_plus", "dialogsum", "gsm8k", "svamp", "asdiv", "gsm_plus", "math"] | None
+    ) = None  # known ids, columns and splits
     id: str | None = None  # None: the preset's
     config: str | None = None
     columns: Columns | None = None
@@ -95,6 +100,19 @@ class Data:
     duplicates: Literal["error", "drop"] = "error"  # a source text that stands in two splits
     prompt: str | None = None  # template with {source}; None: the task's
     license: str | None = None  # for the data card and the model card
+    # a task of experiment.tasks: its students and teacher are tested on this row, which trains none
+    tests: Name | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Files) and self.tests is None and self.source.train is None:
+            raise ValueError(
+                "source.train is missing; name a file to train on, or in `tests` the task whose "
+                "models are tested on this row"
+            )
+        if isinstance(self.source, Files) and self.tests is not None and self.source.test is None:
+            raise ValueError("source.test is missing; a row with `tests` is only tested")
+        if isinstance(self.source, Procedural) and self.tests is not None:
+            raise ValueError("a row with `tests` reads files or the Hub; this one is procedural")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -122,6 +140,7 @@ class ProceduralModel:
 class FolderModel:
     kind: Literal["folder"]
     path: str  # a Hugging Face folder with safetensors weights
+    license: str | None = None  # for the model card; None: as its README.md's front matter says
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -129,6 +148,7 @@ class HubModel:
     kind: Literal["hub"]
     id: str
     revision: str = "main"  # resolved to a commit, which is recorded
+    license: str | None = None  # for the model card; None: as its README.md's front matter says
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -166,6 +186,14 @@ class Optimisation:
     checkpoint_every: Positive = 50  # optimiser steps, at least, between resumable states
     gradient_checkpointing: bool = False
 
+    @property
+    def prompts(self) -> int:
+        return self.steps * self.batch_size
+
+    @property
+    def validations(self) -> int:
+        return -(-self.steps // self.validate_every) if self.validate_every else 1
+
 
 @dataclass(frozen=True, config=STRICT)
 class Sampling:
@@ -189,6 +217,8 @@ class Distill:
     rollout_steps: Positive = (
         1  # optimiser steps whose responses are sampled together; 1: on-policy
     )
+    # the teacher's states at known responses, on disk; auto: where they are asked for again
+    teacher_cache: Literal["auto", "always", "never"] = "auto"
 
 
 # ------------------------------------------------------------------- methods
@@ -283,7 +313,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     workers: Positive | None = None  # processes that train seeds side by side; None: one per core
     progress: bool = True
-    scratch: str = ".scratch"  # resumable states and finished seeds; safe to delete
+    scratch: str = ".scratch"  # resumable states, finished seeds, COMET scores; safe to delete
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -308,6 +338,13 @@ class Params:
                     raise ValueError(
                         f"experiment.tasks names {task!r}, but {section}.{task} is missing"
                     )
+            if self.data[task].tests is not None:
+                raise ValueError(
+                    f"experiment.tasks names {task!r}, but data.{task}.tests makes it a row "
+                    "that is only tested; move it to experiment.test_sets or remove `tests`"
+                )
+        for name in self.experiment.test_sets:
+            self._check_test_set(name)
         for origin, named in (
             ("experiment.methods", self.experiment.methods),
             ("probe.methods", self.probe.methods),
@@ -330,6 +367,26 @@ class Params:
             labels = [label(value) for value in row.values]
             for twice in {text for text in labels if labels.count(text) > 1}:
                 raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
+
+    def _check_test_set(self, name: str) -> None:
+        if name not in self.data:
+            raise ValueError(f"experiment.test_sets names {name!r}, but data.{name} is missing")
+        row = self.data[name]
+        if row.tests is None:
+            raise ValueError(
+                f"experiment.test_sets names {name!r}: say in data.{name}.tests which task's "
+                "models are tested on it"
+            )
+        if row.tests not in self.experiment.tasks:
+            raise ValueError(
+                f"data.{name}.tests names {row.tests!r}, which experiment.tasks does not"
+            )
+        kind = self.data[row.tests].task
+        if row.task != kind:
+            raise ValueError(
+                f"data.{name}.task is {row.task!r}, but the models of {row.tests!r} do {kind!r}; "
+                "a test set is of its task's kind"
+            )
 
     def vary(self, sweep: Sweep, value: Any) -> MethodSettings:
         """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""

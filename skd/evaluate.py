@@ -22,6 +22,7 @@ from skd.sampling import evaluating, sample
 from skd.sequences import Vocabulary, collate
 from skd.states import batch_states
 from skd.tasks import TASKS
+from skd.teacher_cache import KeptStates
 
 GREEDY = Sampling(temperature=0.0)
 _MEASURE = Method("ground_truth", cross_entropy=1.0)
@@ -75,6 +76,7 @@ def validator(
     max_new_tokens: int,
     batch_size: int,
     teacher: PreTrainedModel | None,
+    kept: KeptStates | None = None,
 ) -> Callable[[PreTrainedModel], dict[str, float]]:
     """-> loss (nats per token), kl to the teacher on ground truth, and the task's metric."""
     primary = TASKS[task].primary
@@ -87,7 +89,7 @@ def validator(
         outputs = [decode(ids, tokenizer) for ids in generated.responses]
         scores = score(task, encoded.rows, outputs, generated.stopped, only={primary})
         numbers = {"metric": scores.system[primary]}
-        return numbers | _likelihood(model, teacher, encoded, vocabulary, batch_size)
+        return numbers | _likelihood(model, teacher, encoded, vocabulary, batch_size, kept)
 
     return validate
 
@@ -99,23 +101,27 @@ def _likelihood(
     encoded: Encoded,
     vocabulary: Vocabulary,
     batch_size: int,
+    kept: KeptStates | None,
 ) -> dict[str, float]:
     loss = kl = 0.0
     tokens = 0
     with evaluating(model):
         for start in range(0, len(encoded.examples), batch_size):
-            batch = collate(encoded.examples[start : start + batch_size], vocabulary.pad)
-            batch = batch.to(model.device)
-            student, *other = [
-                Predictions(m, batch_states(m, batch)[batch.predictors])
-                for m in (model, teacher)
-                if m is not None
-            ]
+            part = encoded.examples[start : start + batch_size]
+            batch = collate(part, vocabulary.pad).to(model.device)
+            student = Predictions(model, batch_states(model, batch)[batch.predictors])
+            other = None
+            if teacher is not None:
+                if kept is None:
+                    states = batch_states(teacher, batch)[batch.predictors]
+                else:
+                    states = torch.cat([kept[example] for example in part]).to(model.device)
+                other = Predictions(teacher, states)
             total, kl_sum = method_loss(
                 _MEASURE,
                 Divergence(),
                 student,
-                other[0] if other else None,
+                other,
                 batch.targets,
                 None,
                 vocabulary.size,

@@ -7,7 +7,7 @@ loss. Knows ids only; neither text nor the optimiser.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.config import Distill, MethodSettings, Sampling
+from skd.meter import DATA, TEACHER, Stopwatch
 from skd.rollout import Rollout, uniform_noise
 from skd.sampling import Teacher, sample
 from skd.seeding import generator
@@ -50,6 +51,13 @@ class Method:
         """Whether responses are sampled while training."""
         return self.response in ("student", "interleaved")
 
+    @property
+    def known_share(self) -> float:
+        """Of a run's rows, those that the teacher reads and that are known beforehand."""
+        if not self.needs_teacher:
+            return 0.0
+        return 1.0 - self.coin * (1.0 - self.start) if self.samples else 1.0
+
 
 METHODS: dict[str, Method] = {
     "sft": Method("ground_truth", cross_entropy=1.0),
@@ -77,6 +85,11 @@ class Responses:
     rollout: Rollout | None  # behind the sampled rows
     teacher_passes: int
     teacher_tokens: int
+    seconds: Mapping[str, float]  # by phase of `skd.meter`
+
+
+Kept = Mapping[Example, Tensor]  # states [len(response), d] where the teacher predicts a response
+NOTHING_KEPT: Kept = {}
 
 
 def respond(
@@ -90,15 +103,16 @@ def respond(
     max_new_tokens: int,
     progress: float,
     key: tuple[object, ...],
+    kept: Kept = NOTHING_KEPT,
 ) -> Responses:
     """The responses to these examples' prompts.
 
-    The teacher scored every kept token of interleaved rows while it verified them, so only
-    the other rows cost it a forward. progress: share of the run done. key: names the random
-    numbers of this step.
+    The teacher scored every kept token of interleaved rows while it verified them, and `kept`
+    has its states at known responses, so only the other rows cost it a forward. progress:
+    share of the run done. key: names the random numbers of this step.
     """
     sampled = _sampled_rows(method, len(examples), progress, key)
-    rollout = None
+    rollout, watch = None, Stopwatch()
     if sampled:
         interleaving = None
         if method.response == "interleaved":
@@ -115,17 +129,26 @@ def respond(
             interleaving,
             distill.block_size,
         )
+    if rollout is not None:
+        watch.absorb(rollout.cost.watch.seconds, rest=DATA)
     batch = _merge(examples, sampled, rollout, vocabulary).to(student.device)
+    watch.lap(DATA)
     passes = tokens = 0
     if method.needs_teacher and batch.teacher_states is None:
         assert teacher is not None
         optimisation = distill.optimisation
         size = optimisation.micro_batch_size or optimisation.batch_size
-        known = None if rollout is None else rollout.batch.teacher_states
-        batch, passes, tokens = _teach(teacher, batch, sampled, known, size)
+        verified = None if rollout is None else rollout.batch.teacher_states
+        known = {
+            row: (len(example.prompt) - 1, kept[example])
+            for row, example in enumerate(examples)
+            if row not in sampled and example in kept
+        }
+        batch, passes, tokens = _teach(teacher, batch, sampled, verified, known, size)
+        watch.lap(TEACHER)
     if rollout is not None:
         passes, tokens = passes + rollout.cost.teacher_passes, tokens + rollout.cost.teacher_tokens
-    return Responses(batch, rollout, passes, tokens)
+    return Responses(batch, rollout, passes, tokens, watch.seconds)
 
 
 def _sampled_rows(
@@ -163,17 +186,25 @@ def _merge(
 
 @torch.no_grad()
 def _teach(
-    teacher: PreTrainedModel, batch: Batch, sampled: list[int], known: Tensor | None, size: int
+    teacher: PreTrainedModel,
+    batch: Batch,
+    sampled: list[int],
+    verified: Tensor | None,
+    known: Mapping[int, tuple[int, Tensor]],
+    size: int,
 ) -> tuple[Batch, int, int]:
-    """The batch with the teacher's states: `known` ones of `sampled` rows, fresh ones elsewhere.
+    """The batch with the teacher's states, fresh ones in rows that do not have them already.
 
+    verified: of the `sampled` rows; known: by row, the first position and the states from there.
     `size` rows go through the teacher at once. Also gives its passes and their tokens.
     """
     shape = (*batch.tokens.shape, teacher.config.hidden_size)
     states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
-    missing = list(range(len(batch.tokens)))
-    if known is not None:
-        states[sampled, : known.shape[1]] = known
+    missing = sorted(set(range(len(batch.tokens))) - known.keys())
+    for row, (first, own) in known.items():
+        states[row, first : first + len(own)] = own.to(states.device)
+    if verified is not None:
+        states[sampled, : verified.shape[1]] = verified
         missing = sorted(set(missing) - set(sampled))
     missing.sort(key=batch.lengths.tolist().__getitem__)  # like lengths side by side
     parts = [missing[i : i + size] for i in range(0, len(missing), size)]

@@ -77,13 +77,18 @@ def write_reference(folder: Path, **facts: Any) -> None:
     (folder / REFERENCE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def reference(folder: Path) -> dict[str, Any]:
+    """What `write_reference` recorded."""
+    facts: dict[str, Any] = json.loads((folder / REFERENCE).read_text(encoding="utf-8"))
+    return facts
+
+
 def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
-    reference = folder / REFERENCE
-    if not reference.exists():
+    if not (folder / REFERENCE).exists():
         if not (folder / "config.json").exists():
             raise UserError(f"{folder}: no model here (config.json is missing)")
         return str(folder), {"local_files_only": True}
-    facts = json.loads(reference.read_text(encoding="utf-8"))
+    facts = reference(folder)
     options = {"trust_remote_code": True} if facts["trust_remote_code"] else {}
     if "path" in facts:
         if not Path(facts["path"]).is_dir():

@@ -7,11 +7,12 @@ back in the caller's order. Knows nothing of models, acceptance or distributions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from skd.meter import Stopwatch
 from skd.sequences import Batch, Vocabulary, pad
 
 # Dropping finished rows from both caches costs a copy of the live ones.
@@ -24,6 +25,7 @@ class Cost:
     student_tokens: int = 0  # proposed by live rows, thrown-away ones included
     teacher_tokens: int = 0  # scored for live rows
     teacher_passes: int = 0
+    watch: Stopwatch = field(default_factory=Stopwatch)  # SAMPLING and TEACHER
 
 
 @dataclass(frozen=True)

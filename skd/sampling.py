@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from skd import meter
 from skd.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.cache import CachedModel
 from skd.config import Acceptance, Sampling
@@ -64,7 +65,9 @@ def sample(
     done, cost = [], Cost()
     with evaluating(*models):
         cached = [CachedModel(model, *rows.tokens.shape) for model in models]
-        prefill(cached, rows)
+        for model, phase in zip(cached, meter.PHASES, strict=False):
+            prefill(model, rows)
+            cost.watch.lap(phase)
         while bool(rows.alive.any()):
             _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
             if (finished := rows.finished()) is not None:
@@ -76,16 +79,15 @@ def sample(
     return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 
-def prefill(cached: list[CachedModel], rows: Rows) -> None:
-    """Fill both caches from the prompts, those of like length together.
+def prefill(model: CachedModel, rows: Rows) -> None:
+    """Fill a cache from the prompts, those of like length together.
 
     Slots behind a short prompt are overwritten later.
     """
     for part in rows.prompt_lengths.argsort().split(_PREFILL_ROWS):
         width = int(rows.prompt_lengths[part].max())
         positions = torch.arange(width, device=part.device).expand(len(part), -1)
-        for model in cached:
-            model.states(rows.tokens[part, :width], positions, used=width, rows=part)
+        model.states(rows.tokens[part, :width], positions, used=width, rows=part)
 
 
 def _block(
@@ -104,6 +106,7 @@ def _block(
     drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
     usable = rows.usable(positions, vocabulary.eos)
     cost.student_tokens += (live := int(rows.alive.sum())) * gamma
+    cost.watch.lap(meter.SAMPLING)  # reading `live` has waited for the device
     kept = usable
     if teacher is not None:
         proposals = _verify(cached[1], rows, vocabulary, positions, used, drawn_from)
@@ -115,6 +118,7 @@ def _block(
     replaced = (usable & ~kept).any(-1)
     rows.advance(kept.sum(-1) + replaced, vocabulary.eos)
     pace.learn(int(kept.sum()), int(replaced.sum()))
+    cost.watch.lap(meter.SAMPLING if teacher is None else meter.TEACHER)
 
 
 def _propose(

@@ -75,7 +75,8 @@ def speculate(
     blocks = drafted = kept = 0
     with evaluating(draft, teacher):
         drafter, judge = (CachedModel(model, *rows.tokens.shape) for model in (draft, teacher))
-        prefill([drafter, judge], rows)
+        for model in (drafter, judge):
+            prefill(model, rows)
         while bool(rows.alive.any()):
             gamma = pace.block_size
             steps = torch.arange(gamma + 1, device=rows.known.device)

@@ -52,6 +52,12 @@ def final_states(
     return states
 
 
+def precision(model: PreTrainedModel) -> torch.autocast:
+    """bf16 compute over fp32 master weights on an accelerator; plain fp32 on a CPU."""
+    kind = model.device.type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind != "cpu")
+
+
 def head(model: PreTrainedModel, states: Tensor) -> Tensor:
     """[N, d] -> [N, rows of the embedding] raw logits, with the model's own scaling and capping.
 

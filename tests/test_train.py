@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ import torch
 from skd.checkpoint import load_state, save_state
 from skd.config import Acceptance, Distill, MethodSettings, Optimisation
 from skd.errors import UserError
+from skd.facts import Facts
 from skd.files import write_folder
+from skd.meter import PHASES
 from skd.methods import METHODS
 from skd.sequences import Example
-from skd.train import Facts, Run, batch_indices, learning_rate, train
+from skd.teacher_cache import keep
+from skd.train import Run, batch_indices, learning_rate, train
 from tests.tiny import VOCABULARY, build, prompts
 
 EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=5), strict=True)]
@@ -268,3 +272,31 @@ def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:
     with pytest.raises(InterruptedRunError):
         write_folder(target, fail)
     assert (target / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("method", ["supervised_kd", "imit_kd", "mixed_skd", "two_stage_kd"])
+def test_kept_states_train_the_same_student(method: str, tmp_path: Path) -> None:
+    plain_run = make_run(tmp_path / "plain", method)
+    fresh = train(plain_run)
+    run = make_run(tmp_path / "kept", method)
+    assert run.teacher is not None
+    kept = keep(tmp_path / "states.safetensors", run.teacher, EXAMPLES, VOCABULARY, 4)
+    facts = train(dataclasses.replace(run, kept=kept))
+    for name, value in weights(run).items():
+        torch.testing.assert_close(value, weights(plain_run)[name], rtol=1e-3, atol=1e-5)
+    assert facts.teacher_tokens < fresh.teacher_tokens
+    assert (facts.teacher_tokens == 0) == (method == "supervised_kd")
+
+
+def test_the_phases_are_what_the_run_took(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    facts = train(make_run(tmp_path, "skd"))
+    passed = time.perf_counter() - began
+    assert set(facts.phases) <= set(PHASES)
+    assert all(facts.phases[phase] > 0 for phase in ("sampling", "teacher", "loss", "optimiser"))
+    assert 0.5 * passed < facts.seconds < passed
+    rows = log(tmp_path)
+    for name, total in facts.totals().items():
+        steps = [row[name] for row in rows]
+        assert steps == sorted(steps)
+        assert steps[-1] == pytest.approx(total)

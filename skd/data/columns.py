@@ -14,21 +14,31 @@ from skd.config import Columns
 from skd.data.record import Record, start_of
 from skd.data.tables import Row
 from skd.errors import UserError
-from skd.tasks.arithmetic import MARK
+from skd.tasks.arithmetic import MARK, answer_text, last_box
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 CALCULATOR = re.compile(r"<<[^<>]*>>")  # GSM8K's marks: "48/2 = <<48/2=24>>24"
 
 
 def records(rows: Iterable[Row], columns: Columns, task: str) -> list[Record]:
-    """One record a row, in order.
+    """One record a row, in order, without the rows that `columns.skip` leaves out.
 
     Raises:
         UserError: a column is missing, empty or no text, with the row's place.
     """
     if columns.target is None and not columns.references and columns.answer is None:
         raise UserError("columns: name a target column, a references column or an answer column")
-    return [_record(where, values, columns, task) for where, values in rows]
+    return [
+        _record(where, values, columns, task)
+        for where, values in rows
+        if not _skipped(where, values, columns)
+    ]
+
+
+def _skipped(where: str, values: dict[str, Any], columns: Columns) -> bool:
+    return any(
+        str(_cell(where, values, column)).strip() == text for column, text in columns.skip.items()
+    )
 
 
 def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> Record:
@@ -43,9 +53,9 @@ def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> 
     if columns.answer is not None:
         target = _with_answer(where, target, _one(where, values, columns.answer))
     if task == "arithmetic":
-        if MARK not in target:
+        if answer_text(target) is None:
             raise UserError(
-                f"{where}: the target has no final answer after {MARK!r} "
+                f"{where}: the target has no final answer after {MARK!r} and none in \\boxed{{…}} "
                 f"({start_of(target)!r}); name its column in columns.answer"
             )
         references = []  # a worked solution is judged by its answer alone
@@ -53,8 +63,9 @@ def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> 
 
 
 def _with_answer(where: str, target: str, answer: str) -> str:
+    answer = " ".join(answer.split())  # what follows the mark is one line
     last = f"{MARK} {answer}"
-    if target == last or target.endswith(f"\n{last}"):
+    if target == last or target.endswith(f"\n{last}") or last_box(target) == answer:
         return target
     if MARK in target:
         raise UserError(

@@ -7,6 +7,7 @@ content and never part. This module knows no file, no Hub and no prompt.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from skd.config import Data
 from skd.data.record import SPLITS, Record, normalised
@@ -89,4 +90,4 @@ def _contents(rows: list[Record]) -> list[list[Record]]:
 def _unite(group: list[Record]) -> Record:
     first = group[0]
     references = dict.fromkeys(text for row in group for text in row.references)
-    return Record(first.source, first.target, tuple(references), first.valid_pattern, first.origin)
+    return replace(first, references=tuple(references))

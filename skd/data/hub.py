@@ -6,7 +6,7 @@ a user writes beside a preset wins over it. This module keeps no copy and knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,31 @@ PRESETS: dict[str, Preset] = {
         columns=Columns(source="question", target="answer"),
         splits={"train": "train", "test": "test"},
     ),
+    "svamp": Preset(
+        id="ChilleD/SVAMP",
+        configs=(None,),
+        columns=Columns(source="{Body} {Question}", answer="Answer"),
+        splits={"train": "train", "test": "test"},
+    ),
+    "asdiv": Preset(  # all of it is its one split
+        id="EleutherAI/asdiv",
+        configs=(None,),
+        columns=Columns(source="{body} {question}", answer="answer"),
+        splits={"test": "validation"},
+    ),
+    "gsm_plus": Preset(
+        id="qintongli/GSM-Plus",
+        configs=(None,),
+        # A question without an answer has "None"; no number says that.
+        columns=Columns(source="question", answer="answer", skip={"answer": "None"}),
+        splits={"test": "test"},
+    ),
+    "math": Preset(
+        id="HuggingFaceH4/MATH-500",
+        configs=(None,),
+        columns=Columns(source="problem", target="solution", answer="answer"),
+        splits={"test": "test"},
+    ),
 }
 
 
@@ -62,30 +87,34 @@ REMEDY = f"Check id, config, revision and network; or {ELSEWHERE}."
 GATED = f"It is gated: accept its terms on its page and set HF_TOKEN; or {ELSEWHERE}."
 
 
-def read(source: Hub, name: str) -> tuple[dict[str, list[Row]], Columns]:
+def read(source: Hub, name: str, wanted: Sequence[str]) -> tuple[dict[str, list[Row]], Columns]:
     """Raw rows per split of ours, and the columns to read them by.
+
+    `wanted` are the splits that are read where there are any; the first must be named.
 
     Raises:
         UserError: the data set is out of reach, or lacks a split, a column or a row's partner.
     """
-    chosen = resolve(source, name)
+    chosen = resolve(source, name, wanted[0])
     sides = {config or "": fetch(chosen, config, source.revision) for config in chosen.configs}
     return {
-        ours: _rows(chosen, sides, theirs) for ours, theirs in chosen.splits.items()
+        ours: _rows(chosen, sides, theirs)
+        for ours, theirs in chosen.splits.items()
+        if ours in wanted
     }, chosen.columns
 
 
-def resolve(source: Hub, name: str) -> Preset:
+def resolve(source: Hub, name: str, needed: str = "train") -> Preset:
     """The preset with the user's own id, configuration, columns and splits in place."""
     if source.preset is not None:
         known = PRESETS[source.preset]
     elif source.id is None or source.columns is None:
         raise UserError(f"data.{name}.source: a hub source needs a preset, or both id and columns")
     else:
-        known = Preset(source.id, (None,), source.columns, {"train": "train"})
+        known = Preset(source.id, (None,), source.columns, {needed: needed})
     splits = source.splits or known.splits
-    if "train" not in splits:
-        raise UserError(f"data.{name}.source.splits: name the split that serves as train")
+    if needed not in splits:
+        raise UserError(f"data.{name}.source.splits: name the split that serves as {needed}")
     return Preset(
         id=source.id or known.id,
         configs=(source.config,) if source.config else known.configs,

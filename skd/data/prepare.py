@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skd import config
 from skd.config import Data
 from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
@@ -21,6 +20,7 @@ from skd.files import write_files
 from skd.tasks import TASKS
 
 SLOT = "{source}"
+TEST_SETS = "test_sets"  # folder of the sets that are only tested: no training depends on it
 # A split that is named earlier keeps its row when `duplicates: drop` must choose.
 PRECEDENCE = ("test", "validation", "train")
 
@@ -32,30 +32,88 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
         UserError: bad rows, a source text in two splits, an empty split, a bad prompt.
     """
     prompt = _prompt(data, name)
-    loaded, merged = sources.load(data, name, root)
-    apart, found = disjoint(loaded, name, data.duplicates)
+    loaded = sources.load(data, name, root)
+    apart, found = disjoint(loaded.splits, name, data.duplicates)
     splits = cutting.limit(apart, data)
     for split in SPLITS:
         if not splits.get(split):
             raise UserError(
                 f"data.{name}: the {split} split is empty; give it rows or a smaller size elsewhere"
             )
+    counts = {"across_splits": found, "dropped": found, "merged": loaded.merged}
+    return _write(root / "data" / name, data, prompt, splits, counts, loaded.skipped)
+
+
+def prepare_test(
+    data: Data, name: str, prompt: str, trained: Mapping[str, Sequence[str]], root: Path
+) -> dict[str, Any]:
+    """Write `test_sets/<name>` under `root` and return its card.
+
+    Args:
+        prompt: of the task whose models are tested; the row's own wins.
+        trained: split -> source texts that those models, or their choice, have seen.
+
+    Raises:
+        UserError: bad rows, a source text that was trained on, an empty split, a bad prompt.
+    """
+    loaded = sources.load(data, name, root)
+    unseen, found = _unseen(loaded.splits["test"], data, name, trained)
+    splits = cutting.limit({"test": unseen}, data)
+    if not splits["test"]:
+        raise UserError(f"data.{name}: the test split is empty; give it rows")
+    counts = {"across_splits": found, "dropped": found, "merged": loaded.merged}
+    own = prompt if data.prompt is None else _prompt(data, name)
+    return _write(root / TEST_SETS / name, data, own, splits, counts, loaded.skipped)
+
+
+def _unseen(
+    rows: list[Record], data: Data, name: str, trained: Mapping[str, Sequence[str]]
+) -> tuple[list[Record], int]:
+    """The rows whose source text no split in `trained` has, and how many have one.
+
+    Raises:
+        UserError: `duplicates` is `error`; names the row, the split and the text's start.
+    """
+    seen = {normalised(text): split for split, texts in trained.items() for text in texts}
+    leaks = [row for row in rows if normalised(row.source) in seen]
+    if leaks and data.duplicates == "error":
+        first = leaks[0]
+        raise UserError(
+            f"data.{name}: {first.origin} repeats a source text of the {data.tests} "
+            f"{seen[normalised(first.source)]} split: {start_of(first.source)!r}; a test set must "
+            f"hold nothing that its models saw ({len(leaks)} of {len(rows)} rows do). Remove the "
+            f"rows, or set data.{name}.duplicates: drop"
+        )
+    return [row for row in rows if normalised(row.source) not in seen], len(leaks)
+
+
+def _write(
+    folder: Path,
+    data: Data,
+    prompt: str,
+    splits: dict[str, list[Record]],
+    duplicates: dict[str, int],
+    skipped: int,
+) -> dict[str, Any]:
+    """The folder's splits and card; returns the card."""
     texts = {split: _lines(split, rows) for split, rows in splits.items()}
     hashes = {split: hashlib.sha256(text.encode()).hexdigest() for split, text in texts.items()}
     card = {
         "task": data.task,
+        "tests": data.tests,
         "prompt": prompt,
-        "source": config.plain(data.source),
+        "source": sources.facts(data, folder.name),
         "license": data.license,
         "splits": {
             split: _statistics(rows) | {"sha256": hashes[split]} for split, rows in splits.items()
         },
-        "duplicates": {"across_splits": found, "dropped": found, "merged": merged},
+        "duplicates": duplicates,
+        "skipped": skipped,
         "sha256": hashlib.sha256("".join(hashes[split] for split in texts).encode()).hexdigest(),
     }
     files = {f"{split}.jsonl": text for split, text in texts.items()}
     files["card.json"] = json.dumps(card, ensure_ascii=False, indent=2) + "\n"
-    write_files(root / "data" / name, files)
+    write_files(folder, files)
     return card
 
 
@@ -114,7 +172,11 @@ def _lines(split: str, records: list[Record]) -> str:
             "target": record.target,
         }
         if evaluated:
-            row |= {"references": record.references, "valid_pattern": record.valid_pattern}
+            row |= {
+                "references": record.references,
+                "references_complete": record.complete,
+                "valid_pattern": record.valid_pattern,
+            }
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return "".join(lines)
 

@@ -76,8 +76,9 @@ def _distinct(data: Data, name: str, split: str, size: int, seen: set[str]) -> I
             example.source,
             example.target,
             example.references,
-            None if split == "train" else example.valid_pattern,
+            example.pattern,
             f"{split} row {found}",
+            complete=example.pattern is None,
         )
     if found < size:
         raise UserError(

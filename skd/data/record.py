@@ -14,13 +14,18 @@ PRETRAIN = "pretrain"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`references` includes `target`; `valid_pattern` is None where the whole set is unknown."""
+    """`references` includes `target`.
+
+    The set of all valid outputs is the references where they are `complete`, else what matches
+    `valid_pattern`; without either it is unknown.
+    """
 
     source: str
     target: str
     references: tuple[str, ...]
     valid_pattern: str | None
     origin: str  # where it was read, for messages: "train.jsonl, line 7"
+    complete: bool = False
 
 
 def normalised(text: str) -> str:

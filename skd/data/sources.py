@@ -6,51 +6,80 @@ This module knows no prompt, no model and no output folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from skd.config import Data, Files, Hub
+from skd.config import Columns, Data, Files, Hub, plain
 from skd.data import columns, cutting, hub, procedural, tables
 from skd.data.record import SPLITS, Record
 
 Splits = dict[str, list[Record]]
 
 
-def _procedural(data: Data, name: str, _root: Path) -> Splits:
-    return procedural.load(data, name)
+class Loaded(NamedTuple):
+    splits: Splits
+    merged: int  # rows that became a reference of another row
+    skipped: int  # rows that `columns.skip` left out
 
 
-def _files(data: Data, _name: str, root: Path) -> Splits:
+def _procedural(data: Data, name: str, _root: Path) -> tuple[Splits, int]:
+    return procedural.load(data, name), 0
+
+
+def _files(data: Data, _name: str, root: Path) -> tuple[Splits, int]:
     assert isinstance(data.source, Files)
     source = data.source
     paths = dict(zip(SPLITS, (source.train, source.validation, source.test), strict=True))
-    return {
-        split: columns.records(tables.read(root / path, path), source.columns, data.task)
+    tables_ = {
+        split: tables.read(root / path, path)
         for split, path in paths.items()
-        if path is not None
+        if path is not None and split in wanted(data)
     }
+    return _records(tables_, source.columns, data)
 
 
-def _hub(data: Data, name: str, _root: Path) -> Splits:
+def _hub(data: Data, name: str, _root: Path) -> tuple[Splits, int]:
     assert isinstance(data.source, Hub)
-    rows, named = hub.read(data.source, name)
-    return {split: columns.records(table, named, data.task) for split, table in rows.items()}
+    rows, named = hub.read(data.source, name, wanted(data))
+    return _records(rows, named, data)
 
 
-READERS: dict[str, Callable[[Data, str, Path], Splits]] = {
+def _records(
+    rows: Mapping[str, list[tables.Row]], named: Columns, data: Data
+) -> tuple[Splits, int]:
+    kept = {split: columns.records(table, named, data.task) for split, table in rows.items()}
+    return kept, sum(len(rows[split]) - len(found) for split, found in kept.items())
+
+
+def wanted(data: Data) -> tuple[str, ...]:
+    """The splits that are read; the first must be there."""
+    return SPLITS if data.tests is None else ("test",)
+
+
+READERS: dict[str, Callable[[Data, str, Path], tuple[Splits, int]]] = {
     "procedural": _procedural,
     "files": _files,
     "hub": _hub,
 }
 
 
-def load(data: Data, name: str, root: Path) -> tuple[Splits, int]:
-    """Records of `train`, `validation`, `test` (and `pretrain`), and how many were merged.
+def facts(data: Data, name: str) -> dict[str, Any]:
+    """The source for the data card, a preset's id spelt out."""
+    found: dict[str, Any] = plain(data.source)
+    if isinstance(data.source, Hub):
+        found["id"] = hub.resolve(data.source, name).id
+    return found
+
+
+def load(data: Data, name: str, root: Path) -> Loaded:
+    """Records of `train`, `validation`, `test` (and `pretrain`); of `test` where `data.tests`.
 
     Paths are relative to `root`. Splits may still overlap and are not yet limited in size.
 
     Raises:
         UserError: rows that cannot be read, or a source that cannot be reached.
     """
-    whole = cutting.cut(READERS[data.source.kind](data, name, root), data, name)
-    return cutting.merge(whole)
+    found, skipped = READERS[data.source.kind](data, name, root)
+    whole = cutting.cut(found, data, name) if data.tests is None else found
+    return Loaded(*cutting.merge(whole), skipped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skd.errors import UserError
@@ -14,14 +15,23 @@ References = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Comet:
+    """With what COMET is scored, and where its scores are kept."""
+
+    checkpoint: str  # folder or Hub id
+    encoder: str | None  # folder of its encoder's configuration and tokenizer; None: beside it
+    cache: Path  # file of raw scores of segments; safe to delete
+    bar: int | None = None  # line of the progress bar; None: no bar
+
+
+@dataclass(frozen=True)
 class Batch:
     """The outputs of one model on one split, in row order."""
 
     rows: Sequence[Row]
     outputs: Sequence[str]
     stopped: Sequence[bool]  # ended by an end-of-sequence token within the budget
-    comet: str | None = None  # folder or Hub id of a COMET checkpoint
-    comet_encoder: str | None = None
+    comet: Comet | None = None
 
     @functools.cached_property
     def references(self) -> tuple[References, ...]:

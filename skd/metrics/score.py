@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from skd.errors import UserError
 from skd.metrics import bleu, chrf, comet, rouge, simple
-from skd.metrics.base import Batch, Metric, NotScored, Row
+from skd.metrics.base import Batch, Comet, Metric, NotScored, Row
 from skd.tasks import TASKS
 
 METRICS: dict[str, Metric] = {
@@ -46,15 +46,14 @@ def score(
     stopped: Sequence[bool],
     *,
     only: Collection[str] | None = None,
-    comet: str | None = None,
-    comet_encoder: str | None = None,
+    comet: Comet | None = None,
 ) -> Scores:
     """Score `outputs[i]` against `rows[i]` with the metrics of the task's kind.
 
     Args:
         task: a name of `skd.tasks.TASKS` (`data.<task>.task`, not the row's name).
         only: metric names; None: all of the task.
-        comet: folder or Hub id of a COMET checkpoint; None: COMET is not scored.
+        comet: its checkpoint and where its scores are kept; None: COMET is not scored.
 
     Raises:
         UserError: no rows, an unknown metric, a row that cannot be scored, COMET not loadable.
@@ -66,7 +65,7 @@ def score(
     names = TASKS[task].metrics if only is None else tuple(only)
     if unknown := set(names) - set(METRICS):
         raise UserError(f"unknown metric {sorted(unknown)}; known: {', '.join(METRICS)}")
-    batch = Batch(rows, outputs, stopped, comet, comet_encoder)
+    batch = Batch(rows, outputs, stopped, comet)
     scores = Scores()
     for name in names:
         result = METRICS[name](batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from importlib.metadata import version
 from math import isnan
 from statistics import fmean
 
@@ -13,11 +14,15 @@ from skd.tasks.arithmetic import MARK, TOLERANCE, same_answer
 
 
 def exact_match(batch: Batch) -> Result:
-    """Share of outputs whose answer after `####` equals the target's (paper, section 4)."""
+    """Share of outputs whose final answer equals the target's (paper, section 4)."""
     scores = [
         100.0 * _right(row, output) for row, output in zip(batch.rows, batch.outputs, strict=True)
     ]
-    return mean_result(scores, f"numeric answer after the first {MARK}|tolerance:{TOLERANCE}")
+    return mean_result(
+        scores,
+        f"answer after the first {MARK}, else in the last \\boxed|tolerance:{TOLERANCE}|"
+        f"formulas:math-verify {version('math-verify')}",
+    )
 
 
 def _right(row: Row, output: str) -> bool:
@@ -25,8 +30,9 @@ def _right(row: Row, output: str) -> bool:
         return same_answer(output, str(row["target"]))
     except ValueError as error:
         raise UserError(
-            f"row {row['id']!r}: {error}; exact_match needs targets that end with '{MARK} ANSWER' "
-            "(for own files, name the answer column in data.<task>.source.columns.answer)"
+            f"row {row['id']!r}: {error}; exact_match needs targets with '{MARK} ANSWER' or "
+            "'\\boxed{{ANSWER}}' at their end (for own files, name "
+            "the answer column in data.<task>.source.columns.answer)"
         ) from None
 
 
@@ -41,15 +47,17 @@ def valid(batch: Batch) -> Result | NotScored:
     known = [score for score in scores if not isnan(score)]
     if not known:
         return NotScored("the source does not know the whole set of valid outputs")
-    signature = f"fullmatch of valid_pattern|rows:{len(known)}/{len(scores)}"
+    signature = f"whole output in the valid set|rows:{len(known)}/{len(scores)}"
     return Result(fmean(known), signature, scores)
 
 
 def _in_valid_set(row: Row, output: str) -> float:
-    pattern = row.get("valid_pattern")
+    text, pattern = output.strip(), row.get("valid_pattern")
+    if row.get("references_complete"):
+        return 100.0 * (text in row["references"])
     if pattern is None:
         return float("nan")
-    return 100.0 * (_compiled(pattern, str(row["id"])).fullmatch(output.strip()) is not None)
+    return 100.0 * (_compiled(pattern, str(row["id"])).fullmatch(text) is not None)
 
 
 @lru_cache(maxsize=4096)

@@ -145,14 +145,21 @@ def seeds_needed(first: ArrayLike, second: ArrayLike, *, power: float = 0.8) -> 
         return None
     variance = sum(float(((values - values.mean()) ** 2).sum()) for values in means) / freedom
     difference = abs(float(means[0].mean() - means[1].mean()))
-    for seeds in range(2, MOST_SEEDS + 1):
-        quantiles = stdtrit(2 * seeds - 2, (1 + LEVEL) / 2) + stdtrit(2 * seeds - 2, power)
-        if difference > 0 and difference >= quantiles * np.sqrt(2 * variance / seeds):
-            return seeds
-    return None
+    enough = (difference > 0) & (difference >= np.sqrt(variance) * _least_differences(power))
+    return 2 + int(enough.argmax()) if enough.any() else None
 
 
 MOST_SEEDS = 1000
+
+
+@lru_cache(maxsize=8)
+def _least_differences(power: float) -> Floats:
+    """What 2, 3, … `MOST_SEEDS` seeds per system can see, in standard deviations of a seed."""
+    seeds = np.arange(2, MOST_SEEDS + 1)
+    freedom = 2 * seeds - 2
+    quantiles = stdtrit(freedom, (1 + LEVEL) / 2) + stdtrit(freedom, power)
+    least: Floats = quantiles * np.sqrt(2 / seeds)
+    return least
 
 
 def _widened(scores: Floats, factor: float) -> Floats:

@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.probe import agreement, course, drafts
-from skd.report.read import Json, Run, read_json
+from skd.report.read import read_json
+from skd.report.run import Json, Run
 from skd.report.tables import TITLES, number, table, values_text
 from skd.tasks import TASKS
 

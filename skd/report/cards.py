@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from skd.report.compare import start_of
+from skd.report.metadata import facts_of, front_matter, licence_section
 from skd.report.provenance import Provenance, source_text
-from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
 from skd.report.tables import TITLES, plain_text, table, values_text
 
 
@@ -30,9 +31,9 @@ def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
     start = start_of(task, method)
     folder = f"models/students/{method}/{task.name}"
     first = run.seeds[0]
-    licence = task.card.get("license") or "not stated by the source"
     seeds = ", ".join(map(str, run.seeds))
-    return f"""# {task.name}, `{method}`
+    return f"""{front_matter(run, task, method)}
+# {task.name}, `{method}`
 
 Students distilled for {task.kind}, one per seed ({seeds}).
 
@@ -41,7 +42,6 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 | teacher | {_model(run, "teacher")}, fine-tuned on the task |
 | student | {_model(run, "student")}, {start} start |
 | data | {plain_text(source_text(task))}; {_rows(task, method)} |
-| data licence | {plain_text(licence)} |
 | budget | {training.budget["steps"]:,} steps of {training.budget["batch_size"]} prompts |
 | code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |
 | parameters | `{provenance.parameters_hash}` |
@@ -63,6 +63,10 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 - Trained and scored on one task; outputs to other prompts mean nothing.
 - The scores hold for this source of data; the intervals say nothing about other data.
 - The student repeats its teacher's mistakes; nothing was filtered for safety or bias.
+
+## Licences
+
+{licence_section(run, task)}
 
 ## Load
 
@@ -99,10 +103,6 @@ def _spread(run: Run) -> str:
 
 
 def _model(run: Run, role: str) -> str:
-    facts = run.base.get("pair", {}).get(role)
-    if not isinstance(facts, dict):
-        return role
-    name = facts.get("id") or facts.get("path") or facts.get("architecture") or role
-    parameters = facts.get("parameters")
-    size = f", {parameters:,} parameters" if isinstance(parameters, int) else ""
-    return plain_text(f"{name}{size}")
+    facts = facts_of(run, role)
+    name = facts.get("id") or facts.get("name") or facts["architecture"]
+    return plain_text(f"{name}, {facts['parameters']:,} parameters")

@@ -7,24 +7,30 @@ Knows no Markdown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from skd.metrics.statistics import Comparison, compare, holm
-from skd.report.read import Run, TaskRun
+from numpy.typing import ArrayLike
+
+from skd.metrics.statistics import Comparison, compare, holm, seeds_needed
+from skd.report.run import Run, TaskRun
 
 ALPHA = 0.05
 BETTER, TIE, WORSE = "better", "tie", "worse"
 SKD_FAMILY = ("skd", "skd_mixed_loss", "mixed_skd")  # interleaved sampling in some form
 
+Couples = Mapping[tuple[str, str], tuple[ArrayLike, ArrayLike]]  # names -> scores of both
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The reference against one other method on one task, by the task's primary metric."""
+    """One method against another on one task, by the task's primary metric."""
 
+    method: str
     other: str
     comparison: Comparison
     holm_p: float
+    seeds_needed: int | None  # to see the difference of the means in 80 % of repetitions
 
     @property
     def word(self) -> str:
@@ -81,31 +87,38 @@ def counterpart(run: Run, reference: str) -> str | None:
 
 
 def families(run: Run, reference: str, *, resamples: int, seed: int) -> dict[str, list[Family]]:
-    """Task name -> the reference against all methods, then its counterpart against its start.
+    """Name of a task or a test set -> the reference against all methods, then its counterpart
+    against its start.
 
     Each family is corrected on its own. Empty where `reference` is not among the methods.
     """
+    tested = (*run.tasks, *run.test_sets)
     if reference not in run.methods:
-        return {task.name: [] for task in run.tasks}
+        return {task.name: [] for task in tested}
     other_start = counterpart(run, reference)
     result: dict[str, list[Family]] = {}
-    for task in run.tasks:
-        pairs = [(reference, [m for m in run.methods if m != reference])]
+    for task in tested:
+        against = {reference: [m for m in run.methods if m != reference]}
         if other_start is not None:
-            pairs.append((other_start, same_start(task, other_start)))
+            against[other_start] = same_start(task, other_start)
         result[task.name] = [
-            _family(task, name, others, resamples, seed) for name, others in pairs if others
+            Family(task, name, judge(couples(task, [(name, o) for o in others]), resamples, seed))
+            for name, others in against.items()
+            if others
         ]
     return result
 
 
-def _family(task: TaskRun, reference: str, others: list[str], resamples: int, seed: int) -> Family:
-    ids = task.ids
-    ours = task.models[reference].matrix(task.primary, ids)
-    found = [
-        compare(ours, task.models[m].matrix(task.primary, ids), resamples=resamples, seed=seed)
-        for m in others
-    ]
+def couples(task: TaskRun, names: Collection[tuple[str, str]]) -> Couples:
+    scores = {name: task.scores(name) for name in {name for both in names for name in both}}
+    return {(method, other): (scores[method], scores[other]) for method, other in names}
+
+
+def judge(scored: Couples, resamples: int, seed: int) -> tuple[Verdict, ...]:
+    """A verdict on the first of each couple, corrected over all of them."""
+    found = [compare(*scores, resamples=resamples, seed=seed) for scores in scored.values()]
     corrected = holm([comparison.p for comparison in found])
-    verdicts = tuple(map(Verdict, others, found, corrected))
-    return Family(task, reference, verdicts)
+    return tuple(
+        Verdict(*names, comparison, p, seeds_needed(*scores))
+        for (names, scores), comparison, p in zip(scored.items(), found, corrected, strict=True)
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from skd.report import provenance as facts
-from skd.report import tables, words
+from skd.report import tables, test_sets, words
 from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
 from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
-from skd.report.read import Run
+from skd.report.run import Run
 from skd.report.samples import samples
 from skd.report.signatures import CHECKS, Finding
 
@@ -33,16 +33,17 @@ def report(
     figures: list[str],
     samples_per_task: int,
 ) -> str:
-    """The whole report. `figures` are file names in `figures/`."""
+    """The whole report. `figures` are names in `figures/`, a .png and a .csv each."""
     parts = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
         _conclusion(run, families, reference),
         _main(run, families, reference),
-        _figure("comparison.png", "Primary metric per method with 95 % intervals", figures),
+        _figure("comparison", "Primary metric per method with 95 % intervals", figures),
         _signatures(findings),
         _records(run, pairs),
         _comparisons(run, families),
+        test_sets.section(run, families, reference),
         _metrics(run),
         _curves(run, figures),
         _costs(run),
@@ -113,7 +114,9 @@ def _main(run: Run, families: dict[str, list[Family]], reference: str) -> str:
 
 
 def _figure(name: str, caption: str, figures: list[str]) -> str:
-    return f"![{caption}](figures/{name})" if name in figures else ""
+    if name not in figures:
+        return ""
+    return f"![{caption}](figures/{name}.png)\n\n[Its data](figures/{name}.csv)"
 
 
 def _signatures(findings: list[Finding]) -> str:
@@ -176,13 +179,13 @@ def _metrics(run: Run) -> str:
 def _curves(run: Run, figures: list[str]) -> str:
     parts = ["## Curves"]
     for task in run.tasks:
-        parts.append(_figure(f"curves-{task.name}.png", f"Training curves, {task.name}", figures))
+        parts.append(_figure(f"curves-{task.name}", f"Training curves, {task.name}", figures))
     parts.append(
         "The objectives differ (cross-entropy, divergence, both), so compare training losses "
         "within a method; validation KL and the validation metric compare across methods. "
         "Training losses are running means over 5 % of a run."
     )
-    parts.append(_figure("acceptance.png", "Acceptance rate while training", figures))
+    parts.append(_figure("acceptance", "Acceptance rate while training", figures))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -217,7 +220,8 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
         "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
         "[proposals](tables/proposals.csv), [course](tables/course.csv), "
-        "[drafts](tables/drafts.csv). "
+        "[drafts](tables/drafts.csv), "
+        "[other test sets](tables/test_sets.csv). "
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from markdown_it import MarkdownIt
 
@@ -19,8 +20,8 @@ blockquote { border-left: 4px solid #c90; margin-left: 0; padding-left: 1rem; }
 """
 
 
-def page(markdown: str, figures: dict[str, bytes]) -> str:
-    """figures: PNG bytes by the file names that the Markdown shows as `figures/<name>`.
+def page(markdown: str, figures: Mapping[str, bytes]) -> str:
+    """figures: PNG bytes by the names that the Markdown shows as `figures/<name>.png`.
 
     The Markdown may hold HTML of its own (<details>); text from data and models is already
     written as entities there.
@@ -28,7 +29,7 @@ def page(markdown: str, figures: dict[str, bytes]) -> str:
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
     for name, content in figures.items():
         inline = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        body = body.replace(f'src="figures/{name}"', f'src="{inline}"')
+        body = body.replace(f'src="figures/{name}.png"', f'src="{inline}"')
     title = markdown.splitlines()[0].lstrip("# ")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

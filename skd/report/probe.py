@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from skd.report.read import Json, Run, Training
+from skd.report.run import Json, Run, Training
 from skd.report.tables import NONE, details, number, row_name, table
 
 GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from skd.report.compare import kind_of, start_of
+from skd.report.metadata import licences
 from skd.report.paper import METRICS, REPORTED
-from skd.report.read import Json, Run, TaskRun
+from skd.report.run import Json, Run, TaskRun
 from skd.report.tables import NONE, TITLES, duration, plain_text, table, values_text
 
 
@@ -86,7 +87,7 @@ def data_table(run: Run) -> str:
                 task.name,
                 task.kind,
                 plain_text(source_text(task)),
-                plain_text(task.card.get("license") or "not stated"),
+                plain_text(licences(run, task)["data"]),
                 *sizes,
                 f"`{str(task.card.get('sha256', ''))[:12]}`",
             ]
@@ -97,7 +98,8 @@ def data_table(run: Run) -> str:
 def source_text(task: TaskRun) -> str:
     """`hub google/flores at 0123abc`, `files train.jsonl`, `procedural`."""
     source = task.card.get("source") or {}
-    name = source.get("id") or source.get("preset") or source.get("train") or ""
+    kinds = ("id", "preset", "train", "test")
+    name = next((source[kind] for kind in kinds if source.get(kind)), "")
     revision = source.get("revision")
     return " ".join(
         part

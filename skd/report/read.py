@@ -1,4 +1,4 @@
-"""The files of a finished run as typed values. Reads files only; computes no statistics.
+"""The files of a finished run into `skd.report.run`'s values. Computes no statistics.
 
 Every absent or incomplete file is one `UserError` that names the file and the stage to rerun.
 """
@@ -8,113 +8,38 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skd.errors import UserError
+from skd.report.run import ALL, STARTS, Example, Json, Model, Run, TaskRun, Training
 from skd.tasks import TASKS
 
-TEACHER, START, INSTRUCT_START = "teacher", "student_init", "student_init_instruct"
-STARTS = (TEACHER, START, INSTRUCT_START)
-ALL = "all"  # the seed of a model that no experiment seed touches
 
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Example:
-    output: str
-    scores: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Model:
-    """One row of the tables: a method's students, the teacher or an untrained student."""
-
-    name: str
-    system: dict[str, dict[str, float]]  # seed -> metric -> percent
-    examples: dict[str, dict[str, Example]]  # seed -> example id -> output and scores
-    signatures: dict[str, str]
-    not_scored: dict[str, str]
-    split: str
-    n: int
-
-    def values(self, metric: str) -> list[float]:
-        """One value per seed; empty where the metric was not scored."""
-        return [scores[metric] for scores in self.system.values() if metric in scores]
-
-    def matrix(self, metric: str, ids: Sequence[str]) -> NDArray[np.float64]:
-        """Per-example scores [seeds, examples]; NaN where an example has none."""
-        return np.array(
-            [
-                [examples[i].scores.get(metric, np.nan) for i in ids]
-                for examples in self.examples.values()
-            ],
-            dtype=np.float64,
-        )
-
-
-@dataclass(frozen=True)
-class Training:
-    """One method's distillation on one task."""
-
-    method: Json  # the row of `methods`
-    budget: Json
-    seeds: dict[str, Json]
-    seconds: float
-    environment: Json
-    log: list[dict[str, str]]  # rows of logs/distill/<method>/<task>.csv
-
-
-@dataclass(frozen=True)
-class TaskRun:
-    name: str  # the row of `data`
-    kind: str  # a name of `skd.tasks.TASKS`
-    card: Json
-    sft: Json
-    rows: list[Json]  # of the evaluated split
-    models: dict[str, Model]  # teacher, untrained students, then the methods in order
-    training: dict[str, Training]  # by method
-    evaluation: dict[str, Json]  # metrics/evaluate/<name>.json by name, `starts` included
-
-    @property
-    def primary(self) -> str:
-        return TASKS[self.kind].primary
-
-    @property
-    def metrics(self) -> list[str]:
-        """The task's metrics that were scored at least once, in the task's order."""
-        scored = {m for model in self.models.values() for s in model.system.values() for m in s}
-        return [metric for metric in TASKS[self.kind].metrics if metric in scored]
-
-    @property
-    def ids(self) -> list[str]:
-        return [str(row["id"]) for row in self.rows]
-
-
-@dataclass(frozen=True)
-class Run:
-    base: Json
-    tasks: list[TaskRun]
-    methods: list[str]
-    seeds: list[int]
-
-
-def read_run(root: Path, tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> Run:
+def read_run(
+    root: Path,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    test_sets: Mapping[str, str] | None = None,
+) -> Run:
     """Read the result tree under `root` for the named tasks, methods and seeds.
+
+    Args:
+        test_sets: name -> the task whose models were tested on it; None: none is read.
 
     Raises:
         UserError: a file, a seed or an example is missing; names the stage to rerun.
     """
     base = read_json(root / "metrics" / "base.json", "base")
     wanted = [str(seed) for seed in seeds]
-    return Run(
-        base, [_task(root, task, methods, wanted) for task in tasks], list(methods), list(seeds)
-    )
+    runs = {task: _task(root, task, methods, wanted) for task in tasks}
+    sets = [
+        _test_set(root, name, runs[task], methods, wanted)
+        for name, task in (test_sets or {}).items()
+    ]
+    return Run(base, list(runs.values()), list(methods), list(seeds), sets)
 
 
 def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> TaskRun:
@@ -124,11 +49,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
             f"metrics/prepare/{task}.json: unknown task {card.get('task')!r}; "
             f"known: {', '.join(TASKS)}; rerun `dvc repro prepare@{task}`"
         )
-    models: dict[str, Model] = {}
-    evaluation: dict[str, Json] = {}
-    for name in ("starts", *methods):
-        found, evaluation[name] = _models(root, task, name, _evaluate_stage(name), seeds)
-        models |= found
+    models, evaluation = _evaluated(root, "tasks", task, methods, seeds)
     split = evaluation["starts"]["split"]
     rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
     run = TaskRun(
@@ -145,6 +66,40 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
     return run
 
 
+def _test_set(
+    root: Path, name: str, task: TaskRun, methods: Sequence[str], seeds: list[str]
+) -> TaskRun:
+    """The task's run with another set's rows and scores in place."""
+    stage = "prepare_tests"
+    path = root / "metrics" / f"{stage}.json"
+    cards = read_json(path, stage)["test_sets"]
+    if name not in cards:
+        raise _stale(path, f"no test set {name!r}", stage)
+    models, evaluation = _evaluated(root, "test_sets", name, methods, seeds)
+    run = replace(
+        task,
+        name=name,
+        card=cards[name],
+        rows=_lines(root / "test_sets" / name / "test.jsonl", stage),
+        models=models,
+        evaluation=evaluation,
+    )
+    _check_examples(run)
+    return run
+
+
+def _evaluated(
+    root: Path, section: str, name: str, methods: Sequence[str], seeds: list[str]
+) -> tuple[dict[str, Model], dict[str, Json]]:
+    """Models, and the facts of each `evaluate` stage, of a task or of a test set."""
+    models: dict[str, Model] = {}
+    evaluation: dict[str, Json] = {}
+    for stage in ("starts", *methods):
+        found, evaluation[stage] = _models(root, section, name, stage, seeds)
+        models |= found
+    return models, evaluation
+
+
 def _sft(root: Path, task: str) -> Json:
     path = root / "metrics" / "sft.json"
     facts = read_json(path, "sft")
@@ -154,14 +109,17 @@ def _sft(root: Path, task: str) -> Json:
 
 
 def _models(
-    root: Path, task: str, name: str, stage: str, seeds: list[str]
+    root: Path, section: str, task: str, name: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
+    stage = _evaluate_stage(name)
     path = root / "metrics" / "evaluate" / f"{name}.json"
     whole = read_json(path, stage)
-    if task not in whole["tasks"]:
-        raise _stale(path, f"no task {task!r}", stage)
-    facts = whole["tasks"][task] | {"environment": whole["environment"]}
-    # One stage evaluates a method on every task; its time is shared out evenly.
+    known = whole.get(section, {})
+    if task not in known:
+        raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
+    facts = known[task] | {"environment": whole["environment"]}
+    # One stage evaluates a method on every task; its time is shared out evenly. The other test
+    # sets' part of it is in there.
     facts["seconds"] = whole["seconds"] / len(whole["tasks"])
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)

@@ -1,11 +1,11 @@
-"""`reports/results.csv`: one row per number of the test split, nothing averaged."""
+"""`reports/results.csv`: one row per number of the test splits, nothing averaged."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from skd.report.read import Run
+from skd.report.run import Run
 
 COLUMNS = ("task", "method", "seed", "split", "metric", "value", "n", "signature")
 
@@ -14,7 +14,7 @@ def results_csv(run: Run) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for task in run.tasks:
+    for task in (*run.tasks, *run.test_sets):
         for model in task.models.values():
             for seed, scores in model.system.items():
                 for metric, value in scores.items():

@@ -7,7 +7,7 @@ from math import isnan
 from statistics import fmean
 
 from skd.report.compare import baselines
-from skd.report.read import START, TEACHER, Json, Model, TaskRun
+from skd.report.run import START, TEACHER, Json, Model, TaskRun
 from skd.report.tables import NONE, TITLES, details, plain_text, row_name, table
 
 

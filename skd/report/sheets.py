@@ -7,7 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from skd.metrics.statistics import seed_interval
+from skd.report import test_sets
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
+from skd.report.compare import Family
 from skd.report.pairs import Pair
 from skd.report.probe import (
     COURSE_COLUMNS,
@@ -17,20 +19,24 @@ from skd.report.probe import (
     draft_rows,
     proposal_rows,
 )
-from skd.report.read import Run
+from skd.report.run import Run
 from skd.report.signatures import Finding
 from skd.report.tables import COSTS, mean_cost
 
 
 def sheets(
-    run: Run, analyses: Analyses, pairs: list[Pair], findings: list[Finding]
+    run: Run,
+    analyses: Analyses,
+    families: dict[str, list[Family]],
+    pairs: list[Pair],
+    findings: list[Finding],
 ) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
-        "scores.csv": _csv(
+        "scores.csv": csv_text(
             ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
         ),
-        "comparisons.csv": _csv(
+        "comparisons.csv": csv_text(
             (
                 "task",
                 "method",
@@ -46,12 +52,13 @@ def sheets(
             ),
             _comparisons(pairs),
         ),
-        "costs.csv": _csv(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
-        "sweeps.csv": _csv(SWEEP_COLUMNS, sweep_rows(analyses)),
-        "proposals.csv": _csv(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
-        "course.csv": _csv(COURSE_COLUMNS, course_rows(run)),
-        "drafts.csv": _csv(DRAFT_COLUMNS, draft_rows(analyses.probe)),
-        "signatures.csv": _csv(
+        "costs.csv": csv_text(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, families)),
+        "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "proposals.csv": csv_text(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
+        "course.csv": csv_text(COURSE_COLUMNS, course_rows(run)),
+        "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
+        "signatures.csv": csv_text(
             ("task", "method", "signature", "numbers", "remedy"),
             [tuple(vars(finding).values()) for finding in findings],
         ),
@@ -72,7 +79,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
         found = pair.verdict.comparison
         yield (
             pair.task,
-            pair.first,
+            pair.verdict.method,
             pair.verdict.other,
             found.difference,
             found.low,
@@ -81,7 +88,7 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
             found.p,
             pair.verdict.holm_p,
             pair.verdict.word,
-            pair.seeds_needed,
+            pair.verdict.seeds_needed,
         )
 
 
@@ -91,7 +98,7 @@ def _costs(run: Run) -> Iterable[Sequence[object]]:
             yield task.name, method, *(mean_cost(training, key) for _, key, _ in COSTS)
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from skd.report.read import START, TEACHER, Model, Run, TaskRun, Training
+from skd.report.run import START, TEACHER, Model, Run, TaskRun, Training
 
 
 @dataclass(frozen=True)

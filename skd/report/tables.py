@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skd.metrics.statistics import MOST_SEEDS, Interval, seed_interval, seeds_needed
+from skd.metrics.statistics import MOST_SEEDS, Interval, seed_interval
 from skd.report.compare import BETTER, TIE, WORSE, Family
 from skd.report.pairs import OPPOSITE, Pair, record
-from skd.report.read import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun, Training
+from skd.report.run import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun, Training
 from skd.report.signatures import Finding
 
 TITLES = {
@@ -126,19 +126,15 @@ def comparison_table(family: Family) -> str:
                 p_text(found.p),
                 p_text(verdict.holm_p),
                 verdict.word,
-                _seeds(family, verdict.other),
+                _seeds(family, verdict.seeds_needed),
             ]
         )
     return table(header, rows)
 
 
-def _seeds(family: Family, other: str) -> str:
-    task = family.task
-    ours, theirs = (
-        task.models[m].matrix(task.primary, task.ids) for m in (family.reference, other)
-    )
-    needed = seeds_needed(ours, theirs)
-    return f"> {MOST_SEEDS}" if needed is None and len(ours) > 1 else number(needed)
+def _seeds(family: Family, needed: int | None) -> str:
+    seeds = len(family.task.models[family.reference].system)
+    return f"> {MOST_SEEDS}" if needed is None and seeds > 1 else number(needed)
 
 
 def record_table(run: Run, pairs: list[Pair]) -> str:
@@ -163,7 +159,9 @@ def record_table(run: Run, pairs: list[Pair]) -> str:
 def matrix_table(run: Run, pairs: list[Pair], task: str) -> str:
     """Each row's method against each column's: ▲ better, = tie, ▼ worse."""
     words = {
-        (pair.first, pair.verdict.other): pair.verdict.word for pair in pairs if pair.task == task
+        (pair.verdict.method, pair.verdict.other): pair.verdict.word
+        for pair in pairs
+        if pair.task == task
     }
     signs = {BETTER: "▲", TIE: "=", WORSE: "▼"}
 

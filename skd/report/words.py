@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from skd.report.compare import BETTER, TIE, WORSE, Family, baselines, same_start, start_of
-from skd.report.read import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
 from skd.report.tables import TITLES, values_text
 
 

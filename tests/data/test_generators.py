@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skd.data import arithmetic, cldr, summarization, translation
+from skd.data import arithmetic, cldr, scenes, summarization, translation
 from skd.data.example import Example, entropy, from_weighted
 
 GENERATORS = {
@@ -55,8 +55,7 @@ def test_weights_sum_to_one_and_references_are_distinct(
 @pytest.mark.parametrize("name", GENERATORS)
 def test_every_reference_is_in_the_valid_set(name: str, examples: dict[str, list[Example]]) -> None:
     for example in examples[name][:300]:
-        pattern = re.compile(example.valid_pattern)
-        assert all(pattern.fullmatch(reference) for reference in example.references)
+        assert all(example.accepts(reference) for reference in example.references)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -67,9 +66,9 @@ def test_a_spoilt_reference_is_not_in_the_valid_set(name: str, data: st.DataObje
     (example,) = GENERATORS[name].generate(1, random.Random(seed))
     at = data.draw(st.integers(0, len(example.target) - 1))
     spoilt = example.target[:at] + "~" + example.target[at + 1 :]
-    assert not re.fullmatch(example.valid_pattern, spoilt)
-    assert not re.fullmatch(example.valid_pattern, example.target + example.target)
-    assert not re.fullmatch(example.valid_pattern, "")
+    assert not example.accepts(spoilt)
+    assert not example.accepts(example.target + example.target)
+    assert not example.accepts("")
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -201,7 +200,7 @@ def test_one_solution_keeps_to_one_joiner(examples: dict[str, list[Example]]) ->
         if "; " in example.target:
             mixed = example.target[::-1].replace(" ;", " neht ,", 1)[::-1]
             three_steps = example.target.count("; ") == 2
-            assert bool(re.fullmatch(example.valid_pattern, mixed)) != three_steps
+            assert example.accepts(mixed) != three_steps
 
 
 def test_three_steps_have_four_times_the_solutions_of_two() -> None:
@@ -272,7 +271,7 @@ def test_summaries_name_the_one_who_asks(examples: dict[str, list[Example]]) -> 
         assert 2 <= len(lines) <= 5
         speakers = [line.split(":")[0] for line in lines]
         assert all(a != b for a, b in itertools.pairwise(speakers))
-        asks = 1 if lines[0].split(": ", 1)[1] in summarization.OPENERS else 0
+        asks = 1 if lines[0].split(": ", 1)[1] in scenes.OPENERS else 0
         asker = speakers[asks]
         roles.add(asker)
         for reference in example.references:
@@ -280,13 +279,13 @@ def test_summaries_name_the_one_who_asks(examples: dict[str, list[Example]]) -> 
             assert active is None or active[1] == asker
             passive = re.search(r"(#Person\d#) (?:agrees|refuses|lends|promises)", reference)
             assert passive is None or passive[1] != asker
-    assert roles == set(summarization.PERSONS)
+    assert roles == set(scenes.PERSONS)
 
 
 def test_summaries_say_nothing_that_the_dialogue_does_not(
     examples: dict[str, list[Example]],
 ) -> None:
-    said = (*summarization.DAYS, *summarization.PLACES, *summarization.ACTIVITIES)
+    said = (*scenes.DAYS, *scenes.PLACES, *scenes.ACTIVITIES)
     for example in examples["summarization"]:
         for reference in example.references:
             for fact in said:

@@ -175,3 +175,9 @@ def test_a_wrong_split_config_or_column_lists_what_there_is(
     path = dataset(tmp_path / "g", {"main": {"train": rows, "test": rows}})
     with pytest.raises(UserError, match=message):
         sources.load(data("arithmetic", preset="gsm8k", id=path, **source), "own", tmp_path)
+
+
+def test_the_data_card_names_a_presets_id() -> None:
+    facts = sources.facts(data("arithmetic", preset="gsm8k"), "sums")
+    assert (facts["kind"], facts["id"], facts["revision"]) == ("hub", "openai/gsm8k", COMMIT)
+    assert sources.facts(data("arithmetic", preset="gsm8k", id="a/b"), "sums")["id"] == "a/b"

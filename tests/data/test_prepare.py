@@ -193,6 +193,7 @@ def test_the_folder_holds_the_fixed_row_format_and_a_truthful_card(tmp_path: Pat
         "source": "f g h",
         "target": "f g h!",
         "references": ["f g h!"],
+        "references_complete": False,
         "valid_pattern": None,
     }
     home = tmp_path / "data" / "mt"

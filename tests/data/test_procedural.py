@@ -63,7 +63,7 @@ def test_the_data_seed_changes_the_rows() -> None:
 
 def test_evaluation_rows_know_their_valid_set() -> None:
     splits = procedural.load(wanted("translation"), "translation")
-    assert all(row.valid_pattern for split in ("validation", "test") for row in splits[split])
+    assert all(row.complete for split in ("validation", "test") for row in splits[split])
     assert all(len(row.references) > 1 for row in splits["test"])
 
 

@@ -193,6 +193,15 @@ def test_without_a_target_column_the_first_reference_is_the_target() -> None:
         ({"a": "half", "n": 0.5}, {"target": "a", "answer": "n"}, "half\n#### 0.5"),
         ({"a": "x\n#### 2", "n": 2}, {"target": "a", "answer": "n"}, "x\n#### 2"),
         ({"n": "1,000"}, {"answer": "n"}, "#### 1,000"),
+        ({"n": r"\frac{3}{4}"}, {"answer": "n"}, r"#### \frac{3}{4}"),
+        ({"a": r"so \boxed{\frac{3}{4}}."}, {"target": "a"}, r"so \boxed{\frac{3}{4}}."),
+        ({"a": r"\boxed{5}", "n": 5}, {"target": "a", "answer": "n"}, r"\boxed{5}"),
+        (
+            {"a": r"\boxed{\frac34}", "n": r"\frac{3}{4}"},
+            {"target": "a", "answer": "n"},
+            "\\boxed{\\frac34}\n#### \\frac{3}{4}",
+        ),
+        ({"n": "(1,\n 2)"}, {"answer": "n"}, "#### (1, 2)"),
     ],
 )
 def test_the_answer_column_ends_the_target(

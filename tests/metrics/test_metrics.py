@@ -143,6 +143,12 @@ def test_valid_counts_only_rows_that_know_their_set():
     assert scores.system["valid"] == 50.0
     assert scores.per_example["valid"][:2] == [100.0, 0.0]
     assert scores.system["stopped"] == pytest.approx(200 / 3)
+    whole = [
+        {"id": "d", "source": "", "target": "x", "references": ["x", "y"], "valid_pattern": None}
+    ]
+    whole[0]["references_complete"] = True
+    assert score("summarization", whole, ["y "], [True]).system["valid"] == 100.0
+    assert score("summarization", whole, ["z"], [True]).system["valid"] == 0.0
     unknown = score("summarization", rows[2:], ["x"], [True])
     assert "valid" not in unknown.system
     assert "valid" in unknown.not_scored

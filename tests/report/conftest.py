@@ -235,10 +235,10 @@ def make_tree(tmp_path: Path) -> Tree:
                 writer.evaluation(method, {method: mean})
                 writer.distillation(method, mean, acceptance)
         pair = {
-            "teacher": {"architecture": "LlamaForCausalLM", "parameters": 410_000, "layers": 3},
-            "student": {"architecture": "LlamaForCausalLM", "parameters": 150_000, "layers": 2},
-            "vocabulary": 800,
-        }
+            role: {"kind": "procedural", "license": None, "architecture": "LlamaForCausalLM"}
+            | {"parameters": size, "layers": layers}
+            for role, size, layers in (("teacher", 410_000, 3), ("student", 150_000, 2))
+        } | {"vocabulary": 800}
         write_json(
             tmp_path / "metrics" / "base.json",
             {"seconds": 70.0, "environment": ENVIRONMENT, "pair": pair},

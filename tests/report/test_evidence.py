@@ -17,7 +17,8 @@ from skd.metrics.statistics import compare, seed_interval, seeds_needed
 from skd.report.compare import BETTER
 from skd.report.page import page
 from skd.report.pairs import all_pairs, record
-from skd.report.read import Run, read_run
+from skd.report.read import read_run
+from skd.report.run import Run
 from skd.report.signatures import CHECKS, signatures
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
@@ -218,7 +219,7 @@ def test_the_page_needs_no_network_and_shows_what_the_report_shows(make_tree):
     assert not re.search(r'(src|href)="https?:', html)
     assert not re.search(r'src="(?!data:)', html)
     assert html.count("<h2>") == len(re.findall(r"^## ", text, re.MULTILINE))
-    assert html.count('src="data:image/png;base64,') == text.count("](figures/")
+    assert html.count('src="data:image/png;base64,') == text.count("![")
     assert "teacher overrides almost everything" in html
     assert "<b>" not in html.split("<h2>Sample outputs</h2>")[1]  # a dialogue's own markup
 

@@ -16,8 +16,9 @@ from skd.config import load
 from skd.errors import UserError
 from skd.report import words
 from skd.report.compare import families
-from skd.report.read import Run, read_run
+from skd.report.read import read_run
 from skd.report.results import COLUMNS
+from skd.report.run import Run
 
 WIN = {"sft": 50, "on_policy_kd": 55, "skd": 70}
 LOSS = {"sft": 50, "on_policy_kd": 75, "skd": 60}

@@ -1,0 +1,55 @@
+"""What licence a model says it has, in the YAML block that opens its README.
+
+Knows folders and the Hub's cache; judges nothing. A README without a licence is no error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+README = "README.md"
+
+
+def of_folder(folder: Path) -> str | None:
+    try:
+        return stated((folder / README).read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def of_hub(name: str, revision: str) -> str | None:
+    """From the snapshot's README, which is fetched where the cache lacks it and the Hub answers."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return of_folder(Path(hf_hub_download(name, README, revision=revision)).parent)
+    except (OSError, ValueError, HfHubHTTPError):  # no README, no access or no network
+        return None
+
+
+def stated(readme: str) -> str | None:
+    """`license`, or `license_name` where that is `other`; several as one text."""
+    facts = front_matter(readme)
+    licence = facts.get("license")
+    if licence == "other":
+        licence = facts.get("license_name") or licence
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    return str(licence) if licence else None
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    """The YAML block between `---` lines at the start; empty where there is none to be read."""
+    lines = text.lstrip("\ufeff").splitlines()
+    if not lines or lines[0].rstrip() != "---":
+        return {}
+    ends = [number for number, line in enumerate(lines) if number and line.rstrip() == "---"]
+    try:
+        found = yaml.safe_load("\n".join(lines[1 : ends[0]])) if ends else None
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,65 @@
+"""What a run costs: wall seconds by phase, and peak memory.
+
+A lap is read only where the device has just been waited for, so that measuring adds no
+synchronisation. Knows no models and no training.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+# What a step is made of: student sampling, the teacher's passes, the student's forward and
+# backward, the optimiser, making batches; and validation between steps.
+PHASES = ("sampling", "teacher", "loss", "optimiser", "data", "validation")
+SAMPLING, TEACHER, LOSS, OPTIMISER, DATA, VALIDATION = PHASES
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): sets the peak resident size back to the present one
+
+
+class Stopwatch:
+    """Seconds by phase: what has passed since the last lap goes to the phase that is named."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def absorb(self, measured: Mapping[str, float], rest: str) -> None:
+        """Take over phases measured since the last lap; what they leave of the time is `rest`."""
+        self.lap(rest)
+        for phase, seconds in measured.items():
+            self.seconds[phase] += seconds
+            self.seconds[rest] -= seconds
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new peak; where the system cannot (not Linux), `peak_memory` gives None."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text(_RESET_PEAK)
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """MiB since `reset_peak_memory`: allocated on an accelerator, else the process's resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if not _CLEAR.exists():
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+    return int(found[1]) / 2**10 if found else None

@@ -1,0 +1,100 @@
+"""Model cards: licences of all that a student is made of, and front matter that the Hub reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from skd.config import load
+from skd.report.cards import cards
+from skd.report.provenance import Provenance
+from skd.report.read import read_run
+
+FOUND = Provenance("abc", dirty=False, parameters_hash="0", command="dvc repro report")
+HUB_TEACHER = {"kind": "hub", "id": "org/teacher", "revision": "1" * 40}
+HUB_STUDENT = {"kind": "hub", "id": "org/student", "revision": "2" * 40}
+
+
+@pytest.fixture
+def card(make_tree):
+    """A function from facts of the pair and the data to a parsed card."""
+    root = make_tree({"sft": 50, "skd": 70}, {"translation": "translation"}, n=3)
+
+    def edit(name: str, change) -> None:
+        path = root / "metrics" / name
+        facts = json.loads(path.read_text())
+        change(facts)
+        path.write_text(json.dumps(facts))
+
+    def build(teacher: dict[str, Any], student: dict[str, Any], data: dict[str, Any]) -> ModelCard:
+        edit("base.json", lambda facts: facts["pair"]["teacher"].update(teacher))
+        edit("base.json", lambda facts: facts["pair"]["student"].update(student))
+        edit("prepare/translation.json", lambda facts: facts.update(data))
+        experiment = load(root / "params.yaml").experiment
+        run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+        return ModelCard(cards(run, FOUND)["translation-skd.md"])
+
+    return build
+
+
+def test_everything_of_one_licence_and_the_front_matter_is_the_hubs(card):
+    made = card(
+        HUB_TEACHER | {"license": "apache-2.0"},
+        HUB_STUDENT | {"license": "Apache 2.0"},
+        {
+            "source": {"kind": "hub", "id": "org/data", "revision": "3" * 40},
+            "license": "Apache-2.0",
+        },
+    )
+    assert made.data.to_dict() == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": "apache-2.0",
+        "base_model": ["org/student"],
+        "datasets": ["org/data"],
+        "metrics": ["chrf", "bleu"],
+        "tags": ["knowledge-distillation", "skd", "translation"],
+    }
+    assert made.text.lstrip().startswith("# translation, `skd`")
+    assert "| teacher | org/teacher, 410,000 parameters, fine-tuned" in made.text
+    assert ModelCard(str(made)).data.to_dict() == made.data.to_dict()
+
+
+def test_different_licences_all_bind(card):
+    made = card(
+        HUB_TEACHER | {"license": "gemma"},
+        HUB_STUDENT | {"license": "apache-2.0"},
+        {"license": "CC BY-SA 4.0"},
+    )
+    assert made.data.license == "other"
+    assert made.data.license_name == "gemma-and-apache-2.0-and-cc-by-sa-4.0"
+    part = made.text.split("## Licences")[1].split("## Load")[0]
+    for line in ("| teacher | gemma |", "| data | CC BY-SA 4.0 |"):
+        assert line in part
+    assert "| student before training | apache-2.0 |" in part
+    assert "bound by all of these licences" in part
+
+
+def test_a_licence_that_nobody_stated_is_not_guessed(card):
+    folder = {"kind": "folder", "name": "big", "license": None}
+    made = card(folder, HUB_STUDENT | {"license": "mit"}, {"license": "MIT"})
+    assert made.data.license == "unknown"
+    assert "| teacher | not stated |" in made.text
+    assert "| teacher | big, 410,000 parameters" in made.text
+
+
+def test_what_is_made_in_the_run_has_no_other_owner(card):
+    made = card({}, {}, {"license": None})
+    assert "license" not in made.data.to_dict()
+    assert "base_model" not in made.data.to_dict()
+    assert made.text.count("| made in this run |") == 3
+
+
+def test_a_licence_that_the_hub_does_not_know_goes_to_its_name(card):
+    ours = {"license": "My: own | licence"}
+    made = card(HUB_TEACHER | ours, HUB_STUDENT | ours, ours)
+    assert (made.data.license, made.data.license_name) == ("other", "my-own-licence")
+    assert "| teacher | My: own &#124; licence |" in made.text

@@ -69,8 +69,8 @@ def test_a_model_agrees_with_itself() -> None:
 
 def test_proposals_are_counted_by_rank_and_by_place() -> None:
     """Against Algorithm 1 token by token, which knows the rank of each proposal and its fate."""
-    asked, length, rule = prompts(12, seed=7), 20, Acceptance("top_k", 3)
-    noise = uniform_noise(12, length, torch.Generator().manual_seed(1))
+    asked, length, rule = prompts(6, seed=7), 12, Acceptance("top_k", 3)
+    noise = uniform_noise(6, length, torch.Generator().manual_seed(1))
     teacher = Teacher(TEACHER, rule, Sampling())
     made = judged(sample(STUDENT, asked, VOCABULARY, Sampling(), length, noise, teacher))
     seen = [

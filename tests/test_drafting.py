@@ -15,9 +15,9 @@ from skd.sampling import sample
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 DRAFT, TEACHER = build(seed=0), build(seed=1)
-LENGTH = 20
-ASKED = prompts(8, seed=3)
-NOISE = uniform_noise(8, LENGTH, torch.Generator().manual_seed(0))
+LENGTH = 12
+ASKED = prompts(4, seed=3)
+NOISE = uniform_noise(4, LENGTH, torch.Generator().manual_seed(0))
 
 
 def teacher_alone(teacher) -> list[list[int]]:
@@ -88,5 +88,5 @@ def test_a_changed_greedy_output_is_an_error(monkeypatch) -> None:
 
     real = drafting.speculate
     monkeypatch.setattr(drafting, "speculate", changed)
-    with pytest.raises(UserError, match=r"changed the teacher's greedy output on \d of 8 prompts"):
+    with pytest.raises(UserError, match=r"changed the teacher's greedy output on \d of 4 prompts"):
         draft_worth(DRAFT, TEACHER, ASKED, VOCABULARY, LENGTH, NOISE)

@@ -51,7 +51,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
         )
     models, evaluation = _evaluated(root, "tasks", task, methods, seeds)
     split = evaluation["starts"]["split"]
-    rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
+    rows = read_lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
     run = TaskRun(
         name=task,
         kind=card["task"],
@@ -80,7 +80,7 @@ def _test_set(
         task,
         name=name,
         card=cards[name],
-        rows=_lines(root / "test_sets" / name / "test.jsonl", stage),
+        rows=read_lines(root / "test_sets" / name / "test.jsonl", stage),
         models=models,
         evaluation=evaluation,
     )
@@ -150,7 +150,7 @@ def _models(
 def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
     """model -> seed -> id -> example."""
     found: dict[str, dict[str, dict[str, Example]]] = {}
-    for record in _lines(path, stage):
+    for record in read_lines(path, stage):
         seed = ALL if record["seed"] is None else str(record["seed"])
         by_id = found.setdefault(record["model"], {}).setdefault(seed, {})
         by_id[str(record["id"])] = Example(record["output"], record["scores"])
@@ -224,7 +224,7 @@ def read_json(path: Path, stage: str) -> Json:
     return value
 
 
-def _lines(path: Path, stage: str) -> list[Json]:
+def read_lines(path: Path, stage: str) -> list[Json]:
     rows: list[Json] = []
     with _open(path, stage) as file:
         for number, line in enumerate(file, 1):

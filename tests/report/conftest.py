@@ -144,7 +144,7 @@ class Writer:
                     "data": 0.5,
                     "validation": 0.5,
                 },
-                "validation": {TASKS[self.kind].primary: mean},
+                "validation": {"metric": mean},
                 "training_rows": 300,
                 "dropped_prompts": 0,
             }

@@ -57,7 +57,9 @@ def reports(make_tree) -> Reports:
         root = make_tree(means, n=EXAMPLES)
         experiment = load(root / "params.yaml").experiment
         run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
-        analyses = read_analyses(root, experiment.sweeps)
+        analyses = read_analyses(
+            root, experiment.sweeps, experiment.students, PAIR[0], RESAMPLES, 0
+        )
         rng = np.random.default_rng(0)
         made = []
         for number in range(REPORTS):

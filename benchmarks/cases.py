@@ -145,7 +145,8 @@ def steps(runs: int) -> Found:
     """Whole optimiser steps: ours, a plain design, and TRL's two trainers."""
     from benchmarks.peers import distillation_step, gkd_step
 
-    made = pair(DEFAULT)
+    shorter = replace(DEFAULT, response=64)
+    made = pair(shorter)
     seconds = interleaved(
         {
             "skd": own_step(made, "skd"),
@@ -158,7 +159,7 @@ def steps(runs: int) -> Found:
     )
     faster = min(("trl_gkd", "trl_distillation"), key=lambda n: statistics.median(seconds[n]))
     medians = {name: round(statistics.median(s), 2) for name, s in seconds.items()}
-    setting = DEFAULT.facts(k=made.k, cpu_seconds=medians, trl=faster)
+    setting = shorter.facts(k=made.k, cpu_seconds=medians, trl=faster)
     pairs = {
         "skd_step_vs_trl_on_policy": ("skd", faster),
         "skd_step_vs_own_on_policy": ("skd", "on_policy"),

@@ -96,8 +96,8 @@ COURSE_COLUMNS = ("task", "method", "part", *_COURSE)
 def course(run: Run) -> str:
     head = (
         "### Agreement during training\n\nFrom the training logs, means over seeds: the first "
-        "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known where "
-        "responses were sampled, *validation KL* (along the ground truth) where a run was "
+        "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
+        "where responses were sampled, *validation KL* (along the ground truth) where a run was "
         "validated; a dash: nowhere in that part. The untrained student's KL stands above."
     )
     header = [f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS]

@@ -7,6 +7,7 @@ scratch folders are keyed by the code that fills them. Imports nothing that it l
 from __future__ import annotations
 
 import ast
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -56,3 +57,12 @@ if __name__ == "__main__":  # python -m pipelines.closure pipelines.sft: the lis
     import sys
 
     print("\n".join(closure(sys.argv[1])))
+
+
+@cache
+def code_of(module: str) -> str:
+    """A hash of the module's source and of all it imports: what keys of scratch folders hold."""
+    digest = hashlib.sha256()
+    for path in closure(module):
+        digest.update((ROOT / path).read_bytes())
+    return digest.hexdigest()

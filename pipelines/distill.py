@@ -11,15 +11,15 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines import folders
-from pipelines.inputs import Task, training_task
+from pipelines.inputs import training_task
+from pipelines.jobs import distilling
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
-from pipelines.training import Spec, public, subset, train_run
+from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
 from skd.config import Params, load, plain
 from skd.errors import UserError
@@ -56,20 +56,11 @@ def distill(params: Params, method: str) -> dict[str, Any]:
     tasks = [training_task(params, name) for name in params.experiment.tasks]
     wanted = [(task, seed) for task in tasks for seed in params.experiment.seeds]
     wanted.sort(key=lambda pair: -pair[0].budget.max_new_tokens)  # no long run is left for last
-
-    def job(task: Task, seed: int) -> Callable[[int], dict[str, Any]]:
-        spec = Spec(
-            name=f"{task.name}-{method}-{seed}",
-            settings=settings,
-            distill=params.distill,
-            start=folders.start(task.name, seed, settings.student_init),
-            teacher=folders.teacher(task.name),
-            seed=seed,
-        )
-        rows = subset(task.train, task.budget.student_examples, seed)
-        return lambda line: train_run(params, spec, task, rows, device, line)
-
-    results = run_jobs([job(*pair) for pair in wanted], count(params.runtime, device))
+    jobs = [
+        distilling(params, f"{task.name}-{method}-{seed}", task, settings, seed, device)
+        for task, seed in wanted
+    ]
+    results = run_jobs(jobs, count(params.runtime, device))
     runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
     for (task, seed), facts in zip(wanted, results, strict=True):
         runs[task.name][seed] = facts

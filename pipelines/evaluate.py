@@ -1,15 +1,16 @@
-"""Stage `evaluate`: greedy outputs and scores on the test split, and on the other test sets.
+"""Stage `evaluate`: greedy outputs and scores of all models on the test split and the test sets.
 
-With a method: its students on every task, one per seed. Without: the teachers and the
-students as they were before distillation. A test set has no models: its task's are scored on
-it. All share one stage, because importing the libraries takes longer than evaluating a small
-model.
+A test set has no models: its task's are scored on it. One stage for all models, because
+importing the libraries and preparing the references takes longer than evaluating a small model.
+What was tested stays in scratch under the hash of everything it depends on, so a change that
+touches one method tests that method's students alone.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,22 @@ from typing import Any
 import torch
 
 from pipelines import folders
+from pipelines.closure import code_of
 from pipelines.inputs import DATA, TEST_SETS, test_rows
-from pipelines.stage import jsonl, read_json, write_metrics
+from pipelines.jobs import Job
+from pipelines.stage import alone, fingerprint, jsonl, key, metrics_text, read_json
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
 from skd.config import Budget, Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
-from skd.files import write_text
+from skd.files import write_folder, write_json, write_text
 from skd.metrics.base import Comet
-from skd.metrics.score import Scores, score
+from skd.metrics.score import score
 
-STARTS = "starts"
+STARTS = "starts"  # the teachers, and the students before distillation
+RECORDS, METRICS = Path("records"), Path("metrics/evaluate")
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,11 @@ class TestSplit:
     rows: list[Row]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a stage writes for one test split."""
-
-    records: list[Any]
-    facts: dict[str, Any]
-
-
-def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
-    """The models that a method left on a task; the starting points without a method."""
+def subjects(params: Params, task: str, name: str) -> list[Subject]:
+    """The models that a method left on a task, or the starting points."""
     seeds = params.experiment.seeds
-    if method is not None:
-        return [Subject(task, method, seed, folders.student(method, task, seed)) for seed in seeds]
+    if name != STARTS:
+        return [Subject(task, name, seed, folders.student(name, task, seed)) for seed in seeds]
     return [
         Subject(task, "teacher", None, folders.teacher(task)),
         Subject(task, "student_init_instruct", None, folders.start(task, seeds[0], "instruct")),
@@ -73,26 +69,23 @@ def subjects(params: Params, task: str, method: str | None) -> list[Subject]:
     ]
 
 
-def evaluate(params: Params, method: str | None) -> dict[str, Result]:
-    """-> per task, then per test set, the records and metrics of a method's students."""
+def evaluate(params: Params) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """-> method or `STARTS` -> split -> what `tested` says of each of its models."""
     device = pick_device(params.runtime)
     splits = test_splits(params)
     longest_first = sorted(splits, key=lambda name: -splits[name].budget.max_new_tokens)
-    tested = [
-        (name, subject)
-        for name in longest_first
-        for subject in subjects(params, splits[name].task, method)
+    wanted = [
+        (name, split, subject)
+        for split in longest_first
+        for name in (STARTS, *params.experiment.methods)
+        for subject in subjects(params, splits[split].task, name)
     ]
-
-    def job(split: TestSplit, subject: Subject) -> Callable[[int], tuple[list[Any], Scores]]:
-        return lambda line: _evaluate_one(params, split, subject, device, line)
-
-    jobs = [job(splits[name], subject) for name, subject in tested]
+    jobs = [tested(params, splits[split], subject, device) for _, split, subject in wanted]
     results = run_jobs(jobs, count(params.runtime, device))
-    found: dict[str, list[tuple[Subject, tuple[list[Any], Scores]]]] = {name: [] for name in splits}
-    for (name, subject), result in zip(tested, results, strict=True):
-        found[name].append((subject, result))
-    return {name: _collect(pairs) for name, pairs in found.items()}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for (name, split, _), result in zip(wanted, results, strict=True):
+        found.setdefault(name, {}).setdefault(split, []).append(result)
+    return found
 
 
 def test_splits(params: Params) -> dict[str, TestSplit]:
@@ -112,26 +105,26 @@ def _load(params: Params, folder: Path, name: str, task: str) -> TestSplit:
     return TestSplit(task, card["task"], card["prompt"], budget, test_rows(folder))
 
 
-def _collect(pairs: list[tuple[Subject, tuple[list[Any], Scores]]]) -> Result:
-    _, (first, scores) = pairs[0]
-    models_: dict[str, Any] = {subject.model: {"seeds": {}} for subject, _ in pairs}
-    for subject, (_, scored) in pairs:
-        seed = "all" if subject.seed is None else str(subject.seed)
-        values = {name: round(value, 4) for name, value in scored.system.items()}
-        models_[subject.model]["seeds"][seed] = values
-    facts = {
-        "split": "test",
-        "n": len(first),
-        "signatures": scores.signatures,
-        "not_scored": scores.not_scored,
-        "models": models_,
-    }
-    return Result([row for _, (rows, _) in pairs for row in rows], facts)
+def tested(params: Params, split: TestSplit, subject: Subject, device: torch.device) -> Job:
+    """The job that tests one model, or finds it tested: its records, scores and seconds."""
+    code = code_of("pipelines.evaluate")
+    parts = (fingerprint(subject.folder), vars(split), params.evaluate, device.type, code)
+    name = f"test-{subject.task}-{subject.model}-{key(subject.model, subject.seed, *parts)}.json"
+    path = Path(params.runtime.scratch) / name
+
+    def job(line: int) -> dict[str, Any]:
+        with alone(path):
+            if not path.exists():
+                write_json(path, _test(params, split, subject, device, line))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    return job
 
 
-def _evaluate_one(
+def _test(
     params: Params, split: TestSplit, subject: Subject, device: torch.device, line: int
-) -> tuple[list[Any], Scores]:
+) -> dict[str, Any]:
+    began = time.perf_counter()
     tokenizer = models.load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
     model = models.load(subject.folder, device)
@@ -150,8 +143,17 @@ def _evaluate_one(
         generated.stopped,
         comet=_comet(params, line),
     )
-    made = records(subject.model, subject.seed, encoded, generated, outputs, scored.per_example)
-    return made, scored
+    return {
+        "model": subject.model,
+        "seed": "all" if subject.seed is None else str(subject.seed),
+        "seconds": round(time.perf_counter() - began, 3),
+        "system": {name: round(value, 4) for name, value in scored.system.items()},
+        "signatures": scored.signatures,
+        "not_scored": scored.not_scored,
+        "records": records(
+            subject.model, subject.seed, encoded, generated, outputs, scored.per_example
+        ),
+    }
 
 
 def _comet(params: Params, line: int) -> Comet | None:
@@ -162,23 +164,48 @@ def _comet(params: Params, line: int) -> Comet | None:
     return Comet(settings.comet, settings.comet_encoder, cache, line if runtime.progress else None)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("method", nargs="?", help="a row of `methods`; none: teacher and starts")
-    arguments = parser.parse_args(argv)
-    params = load()
-    results = evaluate(params, arguments.method)
-    name = arguments.method or STARTS
-    for split, result in results.items():
-        write_text(Path("records") / name / f"{split}.jsonl", jsonl(result.records))
-    facts = {
-        section: {split: results[split].facts for split in splits}
-        for section, splits in (
-            ("tasks", params.experiment.tasks),
-            ("test_sets", params.experiment.test_sets),
-        )
+# -------------------------------------------------------------------- files
+def publish(params: Params, found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    """records/<name>/<split>.jsonl and metrics/evaluate/<name>.json, nothing else beside them."""
+
+    def fill_records(folder: Path) -> None:
+        for name, splits in found.items():
+            for split, results in splits.items():
+                rows = [row for result in results for row in result["records"]]
+                write_text(folder / name / f"{split}.jsonl", jsonl(rows))
+
+    def fill_metrics(folder: Path) -> None:
+        for name, splits in found.items():
+            facts = {
+                "seconds": round(sum(r["seconds"] for part in splits.values() for r in part), 2),
+                "tasks": {task: _facts(splits[task]) for task in params.experiment.tasks},
+                "test_sets": {part: _facts(splits[part]) for part in params.experiment.test_sets},
+            }
+            text = metrics_text(pick_device(params.runtime), facts)
+            write_text(folder / f"{name}.json", text)
+
+    write_folder(RECORDS, fill_records)
+    write_folder(METRICS, fill_metrics)
+
+
+def _facts(results: list[dict[str, Any]]) -> dict[str, Any]:
+    first = results[0]
+    by_model: dict[str, Any] = {result["model"]: {"seeds": {}} for result in results}
+    for result in results:
+        by_model[result["model"]]["seeds"][result["seed"]] = result["system"]
+    return {
+        "split": "test",
+        "n": len(first["records"]),
+        "signatures": first["signatures"],
+        "not_scored": first["not_scored"],
+        "models": by_model,
     }
-    write_metrics(f"evaluate/{name}", pick_device(params.runtime), facts)
+
+
+def main(argv: list[str] | None = None) -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    params = load()
+    publish(params, evaluate(params))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,14 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     drawn = figures(run, reference)
     pairs = all_pairs(run, resamples=settings.resamples, seed=settings.seed)
     findings = signatures(run)
-    analyses = read_analyses(root, experiment.sweeps)
+    analyses = read_analyses(
+        root,
+        experiment.sweeps,
+        experiment.students,
+        reference,
+        settings.resamples,
+        settings.seed,
+    )
     text = report(
         run,
         analyses,

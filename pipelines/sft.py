@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.folders import BASE, SFT, TEACHER, start
 from pipelines.inputs import Task, training_task
+from pipelines.jobs import Job, tuning
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
-from pipelines.training import Spec, public, subset, train_run
+from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Distill, MethodSettings, Optimisation, Params, load
+from skd.config import Optimisation, Params, load
 from skd.files import write_folder
 
 
@@ -33,20 +33,11 @@ def sft(params: Params) -> dict[str, Any]:
     for seed in params.experiment.seeds:
         wanted += [(task, start(task.name, seed).name, params.sft.student) for task in tasks]
 
-    def job(task: Task, model: str, optimisation: Optimisation) -> Callable[[int], dict[str, Any]]:
+    def job(task: Task, model: str, optimisation: Optimisation) -> Job:
         role, _, number = model.partition("-")
-        seed = int(number or 0)
-        spec = Spec(
-            name=f"sft-{task.name}-{model}",
-            settings=MethodSettings(method="sft"),
-            distill=Distill(optimisation=optimisation),
-            start=BASE / role,
-            teacher=None,
-            seed=seed,
-        )
-        size = None if role == TEACHER else task.budget.student_examples
-        rows = subset(task.train, size, seed)
-        return lambda line: train_run(params, spec, task, rows, device, line)
+        name, size = f"sft-{task.name}-{model}", task.budget.student_examples
+        rows = None if role == TEACHER else size
+        return tuning(params, name, task, BASE / role, optimisation, int(number or 0), rows, device)
 
     results = run_jobs([job(*run) for run in wanted], count(params.runtime, device))
     runs: dict[str, dict[str, dict[str, Any]]] = {task.name: {} for task in tasks}

@@ -11,16 +11,18 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from skd.config import canonical
 from skd.errors import UserError
-from skd.files import write_json
+from skd.files import write_text
 
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
@@ -44,8 +46,12 @@ def seconds() -> float:
 
 def write_metrics(name: str, device: object, facts: dict[str, Any]) -> None:
     """metrics/<name>.json: what a stage counted, its wall seconds and the machine it ran on."""
-    path = Path("metrics") / f"{name}.json"
-    write_json(path, {"seconds": seconds(), "environment": environment(str(device)), **facts})
+    write_text(Path("metrics") / f"{name}.json", metrics_text(device, facts))
+
+
+def metrics_text(device: object, facts: dict[str, Any]) -> str:
+    whole = {"seconds": seconds(), "environment": environment(str(device)), **facts}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def environment(device: str) -> dict[str, str]:
@@ -81,6 +87,14 @@ def jsonl(rows: Sequence[Any]) -> str:
 def key(*parts: Any) -> str:
     """The name of a scratch folder: a hash of everything that the work in it depends on."""
     return hashlib.sha256(canonical(list(parts)).encode()).hexdigest()[:24]
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One process at a time makes what lies at `path`: stages may run side by side."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def fingerprint(folder: Path) -> str:

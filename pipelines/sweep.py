@@ -7,16 +7,15 @@ where the validation rows agree. Never reads the test split.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from pipelines import folders
-from pipelines.inputs import Task, training_task
+from pipelines.inputs import training_task
+from pipelines.jobs import distilling
 from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
-from pipelines.training import Spec, public, subset, train_run
+from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
 from skd.config import Params, label, load, plain
 from skd.errors import UserError
@@ -35,22 +34,19 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
     distill = replace(params.distill, optimisation=optimisation)
     tasks = {task: training_task(params, task) for task in asked.tasks}
     wanted = list(product(asked.tasks, asked.values, asked.seeds))
-
-    def job(task: Task, value: Any, seed: int) -> Callable[[int], dict[str, Any]]:
-        settings = params.vary(asked, value)
-        size = value if asked.setting == EXAMPLES else task.budget.student_examples
-        spec = Spec(
-            name=f"{task.name}-sweep-{name}-{seed}",
-            settings=settings,
+    jobs = [
+        distilling(
+            params,
+            f"{task}-sweep-{name}-{seed}",
+            tasks[task],
+            params.vary(asked, value),
+            seed,
+            device,
             distill=distill,
-            start=folders.start(task.name, seed, settings.student_init),
-            teacher=folders.teacher(task.name),
-            seed=seed,
+            examples=value if asked.setting == EXAMPLES else None,
         )
-        rows = subset(task.train, size, seed)
-        return lambda line: train_run(params, spec, task, rows, device, line)
-
-    jobs = [job(tasks[task], value, seed) for task, value, seed in wanted]
+        for task, value, seed in wanted
+    ]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for (task, value, seed), facts in zip(
         wanted, run_jobs(jobs, count(params.runtime, device)), strict=True

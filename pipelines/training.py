@@ -13,16 +13,16 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.closure import ROOT, closure
+from pipelines.closure import code_of
 from pipelines.inputs import Task
-from pipelines.stage import fingerprint, key
+from pipelines.stage import alone, fingerprint, key
 from skd import models
 from skd.config import Budget, Distill, MethodSettings, Params
 from skd.encode import Encoded, Row, encode
@@ -57,9 +57,9 @@ def subset(rows: Sequence[Row], size: int | None, seed: int) -> list[Row]:
 
 
 def scratch_of(params: Params, spec: Spec, task: Task, rows: Sequence[Row]) -> Path:
-    code = [(ROOT / path).read_text(encoding="utf-8") for path in closure("pipelines.training")]
+    rate = spec.settings.learning_rate or spec.distill.optimisation.learning_rate
     parts = (
-        spec.settings,
+        replace(spec.settings, learning_rate=rate),  # the default's own value named is no other run
         spec.distill,
         spec.seed,
         fingerprint(spec.start),
@@ -69,9 +69,11 @@ def scratch_of(params: Params, spec: Spec, task: Task, rows: Sequence[Row]) -> P
         task.budget,
         key(*rows),
         key(*task.validation[: spec.distill.optimisation.validation_examples]),
-        key(*code),
+        code_of("pipelines.training"),
     )
-    return Path(params.runtime.scratch) / f"{spec.name}-{key(*parts)}"
+    # No stage's name is in here: what one has trained, another finds.
+    name = f"{task.name}-{spec.settings.method}-{spec.seed}-{key(*parts)}"
+    return Path(params.runtime.scratch) / name
 
 
 def train_run(
@@ -84,10 +86,25 @@ def train_run(
 ) -> dict[str, Any]:
     """Train or find one model; returns its facts, with "folder" the model and "log" its log."""
     scratch = scratch_of(params, spec, task, rows)
-    reset_peak_memory(device)
     finished = scratch / "finished.json"
-    if finished.exists():
-        return dict(json.loads(finished.read_text(encoding="utf-8")))
+    with alone(scratch):
+        if not finished.exists():
+            write_json(finished, _train(params, spec, task, rows, device, position, scratch))
+            for leftover in ("state", "best"):
+                shutil.rmtree(scratch / leftover, ignore_errors=True)
+    return dict(json.loads(finished.read_text(encoding="utf-8")))
+
+
+def _train(
+    params: Params,
+    spec: Spec,
+    task: Task,
+    rows: Sequence[Row],
+    device: torch.device,
+    position: int,
+    scratch: Path,
+) -> dict[str, Any]:
+    reset_peak_memory(device)
     optimisation = spec.distill.optimisation
     tokenizer = models.load_tokenizer(spec.start)
     student = models.load(spec.start, device, dropout=optimisation.dropout)
@@ -150,11 +167,7 @@ def train_run(
         facts.spend({TEACHER: kept.seconds})
         facts.teacher_passes += kept.passes
         facts.teacher_tokens += kept.teacher_tokens
-    result = _facts(facts, encoded, scratch, peak_memory(device))
-    write_json(finished, result)
-    for leftover in ("state", "best"):
-        shutil.rmtree(scratch / leftover, ignore_errors=True)
-    return result
+    return _facts(facts, encoded, scratch, peak_memory(device))
 
 
 def _kept(
@@ -172,11 +185,13 @@ def _kept(
         return None
     optimisation = spec.distill.optimisation
     rows = optimisation.micro_batch_size or optimisation.batch_size
-    code = [(ROOT / path).read_text(encoding="utf-8") for path in closure("skd.teacher_cache")]
     kind = f"{teacher.device.type} {teacher.dtype} {rows}"
-    name = key(fingerprint(spec.teacher), [vars(e) for e in examples], kind, code)
+    name = key(
+        fingerprint(spec.teacher), [vars(e) for e in examples], kind, code_of("skd.teacher_cache")
+    )
     path = Path(params.runtime.scratch) / f"teacher-{name}.safetensors"
-    return keep(path, teacher, examples, vocabulary, rows)
+    with alone(path):
+        return keep(path, teacher, examples, vocabulary, rows)
 
 
 def _teacher_responses(
@@ -213,6 +228,7 @@ def _facts(facts: Facts, encoded: Encoded, scratch: Path, memory: float | None) 
     accepted = judged - facts.replaced_tokens
     return {
         "seconds": round(facts.seconds, 2),
+        "training_seconds": round(facts.totals()["seconds"], 3),  # without validation
         "phases": {phase: round(spent, 3) for phase, spent in facts.phases.items()},
         "peak_memory_mib": None if memory is None else round(memory, 1),
         "steps": facts.step,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,8 +35,9 @@ class Experiment:
     methods: list[Name]  # rows of `methods`, in report order
     seeds: list[int]  # each draws the student's training subset, its order and its sampling
     sweeps: list[Name]  # rows of `sweeps`, in report order
-    # rows of `data` that are only tested, in report order
-    test_sets: list[Name] = Field(default_factory=list)
+    test_sets: list[Name]  # rows of `data` that are only tested, in report order
+    fairness: list[Name]  # tasks on which `fairness` tunes and compares methods
+    students: list[Name]  # rows of `scaling.students`, in report order
 
 
 # ---------------------------------------------------------------------- data
@@ -157,12 +158,15 @@ class LayersModel:
     keep: list[int]  # layer numbers of the teacher, in order
 
 
+StudentModel = Annotated[
+    ProceduralModel | FolderModel | HubModel | LayersModel, Field(discriminator="kind")
+]
+
+
 @dataclass(frozen=True, config=STRICT)
 class Models:
     teacher: Annotated[ProceduralModel | FolderModel | HubModel, Field(discriminator="kind")]
-    student: Annotated[
-        ProceduralModel | FolderModel | HubModel | LayersModel, Field(discriminator="kind")
-    ]
+    student: StudentModel
     vocabulary: Positive = 800  # of the tokenizer trained for procedural models
     trust_remote_code: bool = False
     template_mismatch: Literal["error", "teacher"] = "error"  # teacher: use its template for both
@@ -281,6 +285,38 @@ class Sweep:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Knob:
+    setting: str  # its path in the method's row
+    values: Annotated[list[Any], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Fairness:
+    """Every method tuned by the same number of tries, then compared at three equal budgets."""
+
+    seeds: Annotated[
+        list[int], Field(min_length=1)
+    ]  # of the comparison; the first one's tries tune
+    learning_rates: Annotated[list[float], Field(min_length=1)]
+    knobs: dict[Name, Knob]  # rows of `methods`: what is tuned besides; as many values for each
+
+    def __post_init__(self) -> None:
+        counts = {name: len(knob.values) for name, knob in self.knobs.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"fairness.knobs: not as many values for each method: {counts}")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Scaling:
+    """Other students for the same teacher, scored on the validation split."""
+
+    methods: Annotated[list[Name], Field(min_length=1)]
+    tasks: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)]
+    students: dict[Name, StudentModel]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Probe:
     """How far students and teacher agree, and what students are worth as drafts."""
 
@@ -326,18 +362,19 @@ class Params:
     distill: Distill
     methods: dict[Name, MethodSettings]
     sweeps: dict[Name, Sweep]
+    fairness: Fairness
+    scaling: Scaling
     probe: Probe
     evaluate: Evaluate
     report: Report
     runtime: Runtime
 
     def __post_init__(self) -> None:
+        for origin, names, complaint, known in self._references():
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{origin} names {name!r}, {complaint.format(name)}")
         for task in self.experiment.tasks:
-            for section, rows in (("data", self.data), ("budget", self.budget)):
-                if task not in rows:
-                    raise ValueError(
-                        f"experiment.tasks names {task!r}, but {section}.{task} is missing"
-                    )
             if self.data[task].tests is not None:
                 raise ValueError(
                     f"experiment.tasks names {task!r}, but data.{task}.tests makes it a row "
@@ -345,32 +382,53 @@ class Params:
                 )
         for name in self.experiment.test_sets:
             self._check_test_set(name)
-        for origin, named in (
-            ("experiment.methods", self.experiment.methods),
-            ("probe.methods", self.probe.methods),
-            *((f"sweeps.{name}.method", [row.method]) for name, row in self.sweeps.items()),
-        ):
-            for method in named:
-                if method not in self.methods:
-                    raise ValueError(f"{origin} names {method!r}, but methods.{method} is missing")
         for name in self.experiment.sweeps:
-            if name not in self.sweeps:
-                raise ValueError(f"experiment.sweeps names {name!r}, but sweeps.{name} is missing")
             row = self.sweeps[name]
-            for task in row.tasks:
-                if task not in self.experiment.tasks:
-                    raise ValueError(
-                        f"sweeps.{name}.tasks names {task!r}, which experiment.tasks does not"
-                    )
             for value in row.values:
                 self.vary(row, value)
             labels = [label(value) for value in row.values]
             for twice in {text for text in labels if labels.count(text) > 1}:
                 raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
+        if self.experiment.fairness:
+            for method, knob in self.fairness.knobs.items():
+                for value in knob.values:
+                    self.changed(method, {knob.setting: value})
+
+    def _references(self) -> Iterator[tuple[str, Iterable[Any], str, Container[Any]]]:
+        """What names what: (parameter, its names, what to say of a wrong one, what there is)."""
+        asked = self.experiment
+        yield "experiment.tasks", asked.tasks, "but data.{} is missing", self.data
+        yield "experiment.tasks", asked.tasks, "but budget.{} is missing", self.budget
+        yield "experiment.test_sets", asked.test_sets, "but data.{} is missing", self.data
+        yield "experiment.methods", asked.methods, "but methods.{} is missing", self.methods
+        yield "experiment.sweeps", asked.sweeps, "but sweeps.{} is missing", self.sweeps
+        yield (
+            "experiment.students",
+            asked.students,
+            "but scaling.students.{} is missing",
+            self.scaling.students,
+        )
+        yield "experiment.fairness", asked.fairness, "which experiment.tasks does not", asked.tasks
+        yield "probe.methods", self.probe.methods, "but methods.{} is missing", self.methods
+        for name, row in self.sweeps.items():
+            yield f"sweeps.{name}.method", [row.method], "but methods.{} is missing", self.methods
+        running: list[tuple[str, Sweep | Scaling]] = [
+            (f"sweeps.{name}", self.sweeps[name]) for name in asked.sweeps if name in self.sweeps
+        ]
+        if asked.students:
+            running.append(("scaling", self.scaling))
+            yield "scaling.methods", self.scaling.methods, "but methods.{} is missing", self.methods
+        for origin, part in running:
+            yield f"{origin}.tasks", part.tasks, "which experiment.tasks does not", asked.tasks
+        # Students before distillation exist for these seeds; `scaling` makes its own.
+        seeds = [(origin, part.seeds) for origin, part in running if isinstance(part, Sweep)]
+        if asked.fairness:
+            seeds.append(("fairness", self.fairness.seeds))
+            yield "fairness.knobs", self.fairness.knobs, "but methods.{} is missing", self.methods
+        for origin, own in seeds:
+            yield f"{origin}.seeds", own, "which experiment.seeds does not", asked.seeds
 
     def _check_test_set(self, name: str) -> None:
-        if name not in self.data:
-            raise ValueError(f"experiment.test_sets names {name!r}, but data.{name} is missing")
         row = self.data[name]
         if row.tests is None:
             raise ValueError(
@@ -392,24 +450,33 @@ class Params:
         """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""
         if sweep.setting == "student_examples":
             return self.methods[sweep.method]
-        settings = plain(self.methods[sweep.method])
-        *path, last = sweep.setting.split(".")
-        place = settings
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise ValueError(f"sweeps: {sweep.setting!r} is no setting of a row of `methods`")
-        if isinstance(place[last], dict) and not isinstance(value, Mapping):
-            raise ValueError(
-                f"sweeps: {sweep.setting!r} is a section; its values are mappings, or name one of "
-                f"its settings ({', '.join(f'{sweep.setting}.{key}' for key in place[last])})"
-            )
-        place[last] = value
+        return self.changed(sweep.method, {sweep.setting: value})
+
+    def changed(self, method: str, changes: Mapping[str, Any]) -> MethodSettings:
+        """A row of `methods` with other values at these paths; `ValueError` for a wrong one."""
+        settings = plain(self.methods[method])
+        for path, value in changes.items():
+            _put(settings, path, value)
         try:
             return TypeAdapter(MethodSettings).validate_python(settings)
         except ValidationError as error:
+            given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
             what = "; ".join(_describe(e) for e in error.errors())
-            raise ValueError(f"sweeps: {sweep.setting} = {label(value)}: {what}") from None
+            raise ValueError(f"{method} with {given}: {what}") from None
+
+
+def _put(settings: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for part in parents:
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or last not in settings:
+        raise ValueError(f"{path!r} is no setting of a row of `methods`")
+    if isinstance(settings[last], dict) and not isinstance(value, Mapping):
+        raise ValueError(
+            f"{path!r} is a section; its values are mappings, or name one of its settings "
+            f"({', '.join(f'{path}.{key}' for key in settings[last])})"
+        )
+    settings[last] = value
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

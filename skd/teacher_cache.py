@@ -77,13 +77,15 @@ def keep(
     vocabulary: Vocabulary,
     rows_at_once: int,
 ) -> KeptStates:
-    """Read the file at `path`, making it first where it is missing; it appears whole."""
+    """Read the file at `path`, making it first where it is missing; it appears whole.
+
+    Not for two processes at once: the caller keeps them apart.
+    """
     if not path.exists():
         began = time.perf_counter()
         states = _make(teacher, examples, vocabulary, rows_at_once)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two runs may make the same file at once: each writes its own, the last rename stays.
-        partial = path.with_name(f".{path.name}.{time.time_ns()}.partial")
+        partial = path.with_name(f".{path.name}.partial")
         seconds = f"{time.perf_counter() - began:.3f}"
         save_file({"states": states}, partial, metadata={"seconds": seconds})
         partial.replace(path)

@@ -1,6 +1,6 @@
-"""The analyses beside the main comparison: sweeps of one setting, and the probe.
+"""The analyses beside the main comparison, read together and put in order; sweeps in full.
 
-Reads metrics/sweeps/*.json and metrics/probe.json. All on the validation split.
+All but the equal budgets on the validation split.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from skd.report import fairness, scaling
+from skd.report.fairness import Fairness, read_fairness
 from skd.report.probe import agreement, course, drafts
 from skd.report.read import read_json
 from skd.report.run import Json, Run
@@ -21,25 +23,44 @@ from skd.tasks import TASKS
 @dataclass(frozen=True)
 class Analyses:
     sweeps: dict[str, Json]  # by name
+    fairness: Fairness
+    students: dict[str, Json]  # by name
     probe: Json
 
 
-def read_analyses(root: Path, sweeps: Sequence[str]) -> Analyses:
+def read_analyses(
+    root: Path,
+    sweeps: Sequence[str],
+    students: Sequence[str],
+    reference: str,
+    resamples: int,
+    seed: int,
+) -> Analyses:
     """Raises `UserError` naming the file and the stage where one is missing."""
+    metrics = root / "metrics"
     return Analyses(
+        {name: read_json(metrics / "sweeps" / f"{name}.json", f"sweep@{name}") for name in sweeps},
+        read_fairness(root, reference, resamples, seed),
         {
-            name: read_json(root / "metrics" / "sweeps" / f"{name}.json", f"sweep@{name}")
-            for name in sweeps
+            name: read_json(metrics / "scaling" / f"{name}.json", f"scaling@{name}")
+            for name in students
         },
-        read_json(root / "metrics" / "probe.json", "probe"),
+        read_json(metrics / "probe.json", "probe"),
     )
 
 
 def section(found: Analyses, run: Run) -> str:
-    parts = ["## Analyses\n\nOn the validation split; nothing here chose a setting of the results."]
-    parts += [_sweep(name, facts) for name, facts in found.sweeps.items()]
-    parts += [agreement(found.probe), course(run), drafts(found.probe)]
-    return "\n\n".join(parts)
+    parts = [
+        "## Analyses\n\nOn the validation split where nothing else is said; nothing here chose a "
+        "setting of the results above.",
+        fairness.section(found.fairness),
+        *(_sweep(name, facts) for name, facts in found.sweeps.items()),
+        scaling.section(found.students, run),
+        agreement(found.probe),
+        course(run),
+        drafts(found.probe),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 # ---------------------------------------------------------------------- sweeps

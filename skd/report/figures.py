@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from skd.metrics.statistics import seed_interval
+from skd.report.convergence import COLUMNS as CONVERGENCE_COLUMNS
+from skd.report.convergence import convergence, points
 from skd.report.curves import (
     ACCEPTANCE_COLUMNS,
     CURVE_COLUMNS,
@@ -56,6 +58,8 @@ def figures(run: Run, reference: str) -> dict[str, Drawn]:
         for task in run.tasks:
             name = f"curves-{task.name}"
             drawn[name] = _drawn(CURVE_COLUMNS, *curves(task, groups, styles))
+        if any(points(t) for task in run.tasks for t in task.training.values()):
+            drawn["convergence"] = _drawn(CONVERGENCE_COLUMNS, *convergence(run, groups))
         if interleaved := [m for m in run.methods if measured(run.tasks[0], m)]:
             drawn["acceptance"] = _drawn(ACCEPTANCE_COLUMNS, *acceptance(run, interleaved, styles))
     return drawn

@@ -185,6 +185,9 @@ def _curves(run: Run, figures: list[str]) -> str:
         "within a method; validation KL and the validation metric compare across methods. "
         "Training losses are running means over 5 % of a run."
     )
+    parts.append(
+        _figure("convergence", "Validation metric over steps, tokens and seconds", figures)
+    )
     parts.append(_figure("acceptance", "Acceptance rate while training", figures))
     return "\n\n".join(part for part in parts if part)
 
@@ -196,6 +199,12 @@ def _costs(run: Run) -> str:
         "depend on what else ran; tokens and passes do not."
     ]
     parts += [tables.details(task.name, tables.cost_table(task)) for task in run.tasks]
+    parts.append(
+        "### Where the time goes\n\nShares of one student's seconds, mean over seeds. *Teacher*: "
+        "its passes, those that verify proposals included. *Peak MiB* above is the process's "
+        "resident memory on a CPU, libraries included, and allocated memory on an accelerator."
+    )
+    parts += [tables.details(task.name, tables.overhead_table(task)) for task in run.tasks]
     budgets = "\n".join(f"- {words.budget_words(task)}" for task in run.tasks)
     return "\n\n".join([*parts, f"Budgets, checked from the files of the runs:\n\n{budgets}"])
 
@@ -219,6 +228,7 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
         "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
+        "[equal budgets](tables/fairness.csv), [students](tables/students.csv), "
         "[proposals](tables/proposals.csv), [course](tables/course.csv), "
         "[drafts](tables/drafts.csv), "
         "[other test sets](tables/test_sets.csv). "

@@ -51,7 +51,7 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
         )
     models, evaluation = _evaluated(root, "tasks", task, methods, seeds)
     split = evaluation["starts"]["split"]
-    rows = _lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
+    rows = read_lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
     run = TaskRun(
         name=task,
         kind=card["task"],
@@ -80,7 +80,7 @@ def _test_set(
         task,
         name=name,
         card=cards[name],
-        rows=_lines(root / "test_sets" / name / "test.jsonl", stage),
+        rows=read_lines(root / "test_sets" / name / "test.jsonl", stage),
         models=models,
         evaluation=evaluation,
     )
@@ -111,15 +111,14 @@ def _sft(root: Path, task: str) -> Json:
 def _models(
     root: Path, section: str, task: str, name: str, seeds: list[str]
 ) -> tuple[dict[str, Model], Json]:
-    stage = _evaluate_stage(name)
+    stage = "evaluate"
     path = root / "metrics" / "evaluate" / f"{name}.json"
     whole = read_json(path, stage)
     known = whole.get(section, {})
     if task not in known:
         raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
     facts = known[task] | {"environment": whole["environment"]}
-    # One stage evaluates a method on every task; its time is shared out evenly. The other test
-    # sets' part of it is in there.
+    # A method's time on all tasks and test sets is shared out evenly among the tasks.
     facts["seconds"] = whole["seconds"] / len(whole["tasks"])
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)
@@ -148,14 +147,10 @@ def _models(
     return models, facts
 
 
-def _evaluate_stage(name: str) -> str:
-    return "evaluate_starts" if name == "starts" else f"evaluate@{name}"
-
-
 def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
     """model -> seed -> id -> example."""
     found: dict[str, dict[str, dict[str, Example]]] = {}
-    for record in _lines(path, stage):
+    for record in read_lines(path, stage):
         seed = ALL if record["seed"] is None else str(record["seed"])
         by_id = found.setdefault(record["model"], {}).setdefault(seed, {})
         by_id[str(record["id"])] = Example(record["output"], record["scores"])
@@ -205,7 +200,7 @@ def _check_examples(run: TaskRun) -> None:
                     Path("records") / name / f"{run.name}.jsonl",
                     f"{model.name!r}, seed {seed}: {len(examples)} examples, which are not the "
                     f"{len(ids)} of the {model.split} split",
-                    _evaluate_stage(name),
+                    "evaluate",
                 )
 
 
@@ -229,7 +224,7 @@ def read_json(path: Path, stage: str) -> Json:
     return value
 
 
-def _lines(path: Path, stage: str) -> list[Json]:
+def read_lines(path: Path, stage: str) -> list[Json]:
     rows: list[Json] = []
     with _open(path, stage) as file:
         for number, line in enumerate(file, 1):

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from skd.metrics.statistics import seed_interval
-from skd.report import test_sets
+from skd.report import fairness, scaling, test_sets
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
 from skd.report.compare import Family
 from skd.report.pairs import Pair
@@ -21,7 +21,7 @@ from skd.report.probe import (
 )
 from skd.report.run import Run
 from skd.report.signatures import Finding
-from skd.report.tables import COSTS, mean_cost
+from skd.report.tables import COSTS, PHASES, mean_cost, mean_phases
 
 
 def sheets(
@@ -52,9 +52,14 @@ def sheets(
             ),
             _comparisons(pairs),
         ),
-        "costs.csv": csv_text(("task", "method", *(key for _, key, _ in COSTS)), _costs(run)),
+        "costs.csv": csv_text(
+            ("task", "method", *(key for _, key, _ in COSTS), *(f"{p}_seconds" for p in PHASES)),
+            _costs(run),
+        ),
         "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, families)),
         "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "fairness.csv": csv_text(fairness.COLUMNS, fairness.fairness_rows(analyses.fairness)),
+        "students.csv": csv_text(scaling.COLUMNS, scaling.scaling_rows(analyses.students)),
         "proposals.csv": csv_text(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
         "course.csv": csv_text(COURSE_COLUMNS, course_rows(run)),
         "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
@@ -95,7 +100,8 @@ def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
 def _costs(run: Run) -> Iterable[Sequence[object]]:
     for task in run.tasks:
         for method, training in task.training.items():
-            yield task.name, method, *(mean_cost(training, key) for _, key, _ in COSTS)
+            costs = (mean_cost(training, key) for _, key, _ in COSTS)
+            yield task.name, method, *costs, *mean_phases(training).values()
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

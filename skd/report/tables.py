@@ -196,7 +196,16 @@ COSTS = (  # column, key in metrics/distill, digits
     ("teacher passes", "teacher_passes", 0),
     ("teacher tokens", "teacher_tokens", 0),
     ("accepted %", "acceptance_rate", 1),
+    ("peak MiB", "peak_memory_mib", 0),
 )
+PHASES = {  # of `skd.meter` -> column
+    "sampling": "student sampling",
+    "teacher": "teacher",
+    "loss": "loss and gradient",
+    "optimiser": "optimiser",
+    "data": "batches",
+    "validation": "validation",
+}
 
 
 def mean_cost(training: Training, key: str) -> float | None:
@@ -213,4 +222,23 @@ def cost_table(task: TaskRun) -> str:
         cells = [f"`{method}`", number(training.budget["prompts"])]
         cells += [number(mean_cost(training, key), digits) for _, key, digits in COSTS]
         rows.append(cells)
+    return table(header, rows)
+
+
+def mean_phases(training: Training) -> dict[str, float]:
+    """Phase -> seconds of one student, mean over the seeds."""
+    seeds = training.seeds.values()
+    return {p: sum(seed["phases"].get(p, 0.0) for seed in seeds) / len(seeds) for p in PHASES}
+
+
+def overhead_table(task: TaskRun) -> str:
+    """Shares of a run's seconds, and what the teacher did for a token that was trained on."""
+    header = ["method", *(f"{title} %" for title in PHASES.values()), "teacher tokens ÷ trained"]
+    rows = []
+    for method, training in task.training.items():
+        phases = mean_phases(training)
+        whole = sum(phases.values()) or 1.0
+        read, trained = (mean_cost(training, k) for k in ("teacher_tokens", "response_tokens"))
+        cells = [number(100 * seconds / whole) for seconds in phases.values()]
+        rows.append([f"`{method}`", *cells, f"{(read or 0.0) / max(1.0, trained or 1.0):.2f}"])
     return table(header, rows)

@@ -19,6 +19,7 @@ STARTS = {"teacher": 95.0, "student_init": 45.0, "student_init_instruct": 30.0}
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "4.57.6", "device": "cpu"}
 COLUMNS = (
     "seed", "step", "loss", "kl", "acceptance_rate", "response_length", "tokens_per_second",
+    "seconds", "trained_tokens", "sampled_tokens", "teacher_tokens",
     "learning_rate", "grad_norm", "staleness", "validation_loss", "validation_kl",
     "validation_metric",
 )  # fmt: skip
@@ -134,6 +135,15 @@ class Writer:
                 "teacher_passes": 1_200,
                 "teacher_tokens": 150_000,
                 "acceptance_rate": acceptance if interleaved else None,
+                "peak_memory_mib": 600.0,
+                "phases": {
+                    "sampling": 8.0 if interleaved else 0.0,
+                    "teacher": 6.0,
+                    "loss": 4.0,
+                    "optimiser": 1.0,
+                    "data": 0.5,
+                    "validation": 0.5,
+                },
                 "validation": {TASKS[self.kind].primary: mean},
                 "training_rows": 300,
                 "dropped_prompts": 0,
@@ -163,7 +173,9 @@ class Writer:
             for seed in self.seeds:
                 for step in range(4, 241, 4):
                     done = 1 - np.exp(-step / 60)
-                    row = {"seed": seed, "step": step}
+                    row = {"seed": seed, "step": step, "seconds": 0.1 * step + 0.01 * seed}
+                    row |= {"trained_tokens": 320 * step, "teacher_tokens": 600 * step}
+                    row["sampled_tokens"] = 0 if acceptance is None else 400 * step
                     row["loss"] = (1.6 - 1.3 * done) * np.exp(self.rng.normal(0, 0.15))
                     if acceptance is not None:
                         row["acceptance_rate"] = acceptance * (0.8 + 0.2 * done)
@@ -208,6 +220,7 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
     model = {"agreement": dict.fromkeys(kinds, agreed), "proposals": proposals, "draft": draft}
     probe = {"seed": seeds[0], "k": 1, "tasks": {name: {"student_init": model} for name in tasks}}
     write_json(root / "metrics" / "probe.json", probe)
+    write_json(root / "metrics" / "fairness.json", {"split": "test", "seeds": [], "tasks": {}})
 
 
 @pytest.fixture
@@ -263,6 +276,9 @@ def _parameters(
         "methods": list(methods),
         "seeds": list(seeds),
         "sweeps": ["threshold"],
+        "test_sets": [],
+        "fairness": [],
+        "students": [],
     }
     task = next(iter(tasks))
     sweep = {"method": next(iter(methods)), "setting": "acceptance.value", "values": [1, 25]}

@@ -39,7 +39,7 @@ def test_each_picture_has_a_table_and_the_report_links_it_below(make_tree):
     main(["--root", str(root)])
     folder = root / "reports" / "figures"
     stems = {path.stem for path in folder.glob("*.png")}
-    assert stems == {"comparison", "curves-a", "curves-b", "acceptance"}
+    assert stems == {"comparison", "curves-a", "curves-b", "convergence", "acceptance"}
     assert {path.name for path in folder.iterdir()} == {
         f"{stem}.{kind}" for stem in stems for kind in ("png", "csv")
     }

@@ -266,10 +266,10 @@ def test_unequal_budgets_are_named(make_tree):
         ("metrics/prepare/summarization.json", "prepare@summarization"),
         ("metrics/sft.json", "sft"),
         ("data/summarization/test.jsonl", "prepare@summarization"),
-        ("metrics/evaluate/starts.json", "evaluate_starts"),
-        ("records/starts/summarization.jsonl", "evaluate_starts"),
-        ("metrics/evaluate/skd.json", "evaluate@skd"),
-        ("records/skd/summarization.jsonl", "evaluate@skd"),
+        ("metrics/evaluate/starts.json", "evaluate"),
+        ("records/starts/summarization.jsonl", "evaluate"),
+        ("metrics/evaluate/skd.json", "evaluate"),
+        ("records/skd/summarization.jsonl", "evaluate"),
         ("metrics/distill/skd.json", "distill@skd"),
         ("logs/distill/skd/summarization.csv", "distill@skd"),
     ],
@@ -293,7 +293,7 @@ def test_a_lost_example_is_an_error_since_pairs_need_both_sides(make_tree):
     root = make_tree(WIN, n=5)
     path = root / "records" / "sft" / "summarization.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
-    with pytest.raises(UserError, match="evaluate@sft"):
+    with pytest.raises(UserError, match="dvc repro evaluate"):
         read(root)
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from skd.config import Acceptance, Distill, MethodSettings, Optimisation, Sampling
+from skd.meter import Stopwatch
 from skd.methods import METHODS
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
@@ -129,7 +130,7 @@ def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]
     def step() -> None:
         pair.student.train()
         (batch, _), *_ = make_responses(run, 0, 0)
-        update(run, 0, batch, optimizer, parameters, 1e-6)
+        update(run, 0, batch, optimizer, parameters, 1e-6, Stopwatch())
 
     return step
 

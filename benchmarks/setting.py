@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]
 
 
 def interleaved(
-    works: dict[str, Callable[[], object]], runs: int, warm: bool = True
+    works: Mapping[str, Callable[[], object]], runs: int, warm: bool = True
 ) -> dict[str, list[float]]:
     """CPU seconds of each piece of work, the pieces taking turns, so that all see one machine."""
     if warm:

@@ -134,8 +134,9 @@ process, and a ratio is the median of the runs' ratios.
 
 Unless the JSON says otherwise: teacher 512 × 8 layers, student 256 × 4, vocabulary 8,192, 16 rows,
 prompts of 64 and responses of 128 tokens, random weights, K such that nine proposals in ten are
-accepted. CPU seconds of one optimiser step: {seconds}. TRL's column is the faster of its two
-trainers, both on-policy with forward KL and KV cache, gradient checkpointing off.
+accepted. CPU seconds of one optimiser step with responses of 64 tokens: {seconds}. TRL's column is
+the faster of its two trainers, both on-policy with forward KL and KV cache, gradient checkpointing
+off.
 
 {_SCALING if "scaling" in found else ""}
 {_costs(found.get("seconds", {}))}"""

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -111,9 +111,7 @@ def sampler(runs: int) -> Found:
     found = {}
     for rows in (16, 1):
         made = pair(replace(DEFAULT, batch=rows))
-        seconds = interleaved(
-            {"block": made.sample, "token": lambda made=made: made.sample(gamma=1)}, runs
-        )
+        seconds = interleaved({"block": made.sample, "token": partial(made.sample, gamma=1)}, runs)
         rollout = made.sample()
         share = 100 * rollout.accepted / rollout.batch.response_tokens
         found[f"block_vs_token_b{rows}"] = ratio(seconds["block"], seconds["token"]) | {
@@ -145,7 +143,8 @@ def steps(runs: int) -> Found:
     """Whole optimiser steps: ours, a plain design, and TRL's two trainers."""
     from benchmarks.peers import distillation_step, gkd_step
 
-    made = pair(DEFAULT)
+    shorter = replace(DEFAULT, response=64)
+    made = pair(shorter)
     seconds = interleaved(
         {
             "skd": own_step(made, "skd"),
@@ -158,7 +157,7 @@ def steps(runs: int) -> Found:
     )
     faster = min(("trl_gkd", "trl_distillation"), key=lambda n: statistics.median(seconds[n]))
     medians = {name: round(statistics.median(s), 2) for name, s in seconds.items()}
-    setting = DEFAULT.facts(k=made.k, cpu_seconds=medians, trl=faster)
+    setting = shorter.facts(k=made.k, cpu_seconds=medians, trl=faster)
     pairs = {
         "skd_step_vs_trl_on_policy": ("skd", faster),
         "skd_step_vs_own_on_policy": ("skd", "on_policy"),
@@ -227,17 +226,14 @@ def loss(runs: int) -> Found:
         found[f"fused_vs_naive_time_{key}"] = ratio(seconds["fused"], seconds["naive"]) | {
             "setting": setting
         }
-    peaks = {
-        which: [_peak(lambda w=which: _loss_works("forward_kl")[w]) for _ in range(3)]
-        for which in ("fused", "naive")
-    }
+    peaks = {which: [_peak(which) for _ in range(runs)] for which in ("fused", "naive")}
     found["fused_vs_naive_peak_memory"] = ratio(peaks["fused"], peaks["naive"]) | {
         "setting": setting | {"MiB": {n: round(statistics.median(p)) for n, p in peaks.items()}}
     }
     return found
 
 
-def _peak(build_work: Callable[[], Callable[[], None]]) -> float:
+def _peak(which: str) -> float:
     """MiB by which a fresh process's peak grows while it does the work once.
 
     The gradient of the head, which both ways must give, is made before the measuring starts.
@@ -246,7 +242,7 @@ def _peak(build_work: Callable[[], Callable[[], None]]) -> float:
     receiver, sender = context.Pipe(duplex=False)
 
     def child() -> None:
-        work = build_work()
+        work = _loss_works("forward_kl")[which]
         rows = torch.zeros(_LOSS_VOCABULARY, _LOSS_WIDTH)  # as large as the head's gradient
         del rows
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from skd.config import Acceptance, Distill, MethodSettings, Optimisation, Sampling
+from skd.meter import Stopwatch
 from skd.methods import METHODS
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
@@ -129,13 +130,13 @@ def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]
     def step() -> None:
         pair.student.train()
         (batch, _), *_ = make_responses(run, 0, 0)
-        update(run, 0, batch, optimizer, parameters, 1e-6)
+        update(run, 0, batch, optimizer, parameters, 1e-6, Stopwatch())
 
     return step
 
 
 def interleaved(
-    works: dict[str, Callable[[], object]], runs: int, warm: bool = True
+    works: Mapping[str, Callable[[], object]], runs: int, warm: bool = True
 ) -> dict[str, list[float]]:
     """CPU seconds of each piece of work, the pieces taking turns, so that all see one machine."""
     if warm:

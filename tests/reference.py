@@ -60,7 +60,8 @@ def interleaved(
 
 
 def raw(model: PreTrainedModel, prefix: Tensor, vocabulary: Vocabulary) -> Tensor:
-    logits = model(input_ids=prefix, use_cache=False).logits[0, -1, : vocabulary.size]
+    made = model(input_ids=prefix, use_cache=False)
+    logits: Tensor = made.logits[0, -1, : vocabulary.size]
     logits[list(vocabulary.forbidden)] = -torch.inf
     return logits
 

@@ -88,7 +88,7 @@ def proposal_rows(probe: Json) -> Iterable[tuple[Any, ...]]:
 
 # ---------------------------------------------------------------------- course
 # part: shares of a seed's steps between which its logged values are averaged
-PARTS = {"begin": (0.0, 0.1), "middle": (0.45, 0.55), "end": (0.9, 1.0)}
+PARTS = {"begin": (0.0, 0.1), "middle": (0.4, 0.6), "end": (0.9, 1.0)}
 _COURSE = {"acceptance_rate": ("accepted %", 1), "validation_kl": ("validation KL", 3)}
 COURSE_COLUMNS = ("task", "method", "part", *_COURSE)
 
@@ -96,9 +96,9 @@ COURSE_COLUMNS = ("task", "method", "part", *_COURSE)
 def course(run: Run) -> str:
     head = (
         "### Agreement during training\n\nFrom the training logs, means over seeds: the first "
-        "tenth of the steps, the tenth around the middle, the last tenth. *Validation KL* is along "
-        "the ground truth. A dash: nothing was measured there (validations are rare; the "
-        "untrained student's KL stands above)."
+        "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
+        "where responses were sampled, *validation KL* (along the ground truth) where a run was "
+        "validated; a dash: nowhere in that part. The untrained student's KL stands above."
     )
     header = [f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS]
     parts = [head]
@@ -140,7 +140,7 @@ def _mean_in(training: Training, column: str, part: str) -> float | None:
     known = [
         float(row[column])
         for row in training.log
-        if row[column] and begin <= int(row["step"]) / last[row["seed"]] <= end
+        if row[column] and begin <= (int(row["step"]) - 0.5) / last[row["seed"]] <= end
     ]
     return fmean(known) if known else None
 

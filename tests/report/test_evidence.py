@@ -275,7 +275,7 @@ def test_the_course_of_training_has_a_begin_a_middle_and_an_end(make_tree):
     rows = {(row["method"], row["part"]): row for row in sheet(root, "course.csv")}
     assert "sft" not in {method for method, _ in rows}  # nothing of the two is in its log
     rates = [float(rows["skd", part]["acceptance_rate"]) for part in ("begin", "middle", "end")]
-    assert rates == [14.0, 120.0, 228.0]  # steps 4…24, 108…132, 216…240
+    assert rates == [14.0, 122.0, 230.0]  # steps 4…24, 100…144, 220…240
     assert [rows["skd", p]["validation_kl"] for p in ("begin", "middle", "end")] == ["", "", "0.5"]
     text = (root / "reports" / "report.md").read_text(encoding="utf-8")
-    assert "| `skd` | 14.0 | 120.0 | 228.0 | – | – | 0.500 |" in text
+    assert "| `skd` | 14.0 | 122.0 | 230.0 | – | – | 0.500 |" in text

@@ -344,6 +344,19 @@ def test_the_waiting_side_ends_it_too(fresh, monkeypatch):
     assert symbolic._helper is None
 
 
+def test_an_interrupted_question_does_not_answer_the_next_one(fresh, monkeypatch):
+    assert symbolic.same("1+1", "2")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(symbolic.Helper, "_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            symbolic.same("1+6", "7")
+    assert not symbolic.same("1+6", "8")
+
+
 def test_a_comparison_that_needs_too_much_memory_is_not_equal(fresh):
     assert not symbolic.same(r"10^{10^{9}}+1", r"10^{10^{9}}")
     assert symbolic.same("1+4", "5")

@@ -83,7 +83,7 @@ def test_the_csv_holds_means_and_the_comparison_beside_the_primary_metric(root):
     [
         ("metrics/prepare_tests.json", "prepare_tests"),
         ("test_sets/svamp/test.jsonl", "prepare_tests"),
-        ("records/skd/svamp.jsonl", "evaluate@skd"),
+        ("records/skd/svamp.jsonl", "evaluate"),
     ],
 )
 def test_a_missing_file_names_the_stage_to_rerun(root, path, stage):

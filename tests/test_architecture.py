@@ -71,6 +71,12 @@ def test_one_module_imports_prefect_and_one_uses_dvcs_python_api() -> None:
     assert found == {"prefect": {"flow.py"}, "dvc": {"graph.py"}}
 
 
+def test_one_module_imports_the_computer_algebra() -> None:
+    algebra = {"sympy", "math_verify", "latex2sympy2_extended"}
+    found = offenders(modules("skd") + modules("pipelines"), algebra)
+    assert {line.split()[0] for line in found} == {"skd/tasks/algebra.py"}
+
+
 def test_no_pickle_and_no_eval() -> None:
     for path in modules("skd") + modules("pipelines"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from skd.config import canonical, label, load, parse
 from skd.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = {"kind": "files", "test": "test.csv", "columns": {"source": "q", "answer": "a"}}
 DEFAULT = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -61,6 +62,10 @@ def changed(path: str, value: object) -> dict:
             "is a section; .*acceptance.rule, acceptance.val",
         ),
         ("budget.arithmetic", ..., "budget.arithmetic is missing"),
+        ("experiment.test_sets", ["magic"], "data.magic is missing"),
+        ("experiment.test_sets", ["translation"], "data.translation.tests which task's models"),
+        ("data.translation.tests", "arithmetic", "data.translation.*procedural"),
+        ("data.translation.source", FILES, "source.train is missing"),
         (
             "data.arithmetic.source",
             {"kind": "hub", "preset": "gsm8k", "revision": "main"},
@@ -105,6 +110,38 @@ def test_a_swept_section_is_replaced_whole_and_its_mistakes_are_named() -> None:
 )
 def test_a_swept_value_has_a_short_form(value, text) -> None:
     assert label(value) == text
+
+
+def with_test_set(**row: object) -> dict:
+    raw = changed("experiment.test_sets", ["other"])
+    raw["data"]["other"] = {"task": "arithmetic", "tests": "arithmetic", "source": FILES} | row
+    return raw
+
+
+def test_a_test_set_needs_a_test_file_alone_and_no_budget() -> None:
+    row = parse(with_test_set()).data["other"]
+    assert (row.tests, row.source.train) == ("arithmetic", None)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tests": "poetry"}, "data.other.tests names 'poetry', which experiment.tasks does not"),
+        ({"tests": "translation"}, "data.other.task is 'arithmetic', but the models of"),
+        ({"source": FILES | {"test": None, "train": "a.csv"}}, "source.test is missing"),
+    ],
+)
+def test_a_test_set_that_cannot_be_tested_is_named(row, message) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(with_test_set(**row))
+
+
+def test_a_row_that_is_only_tested_is_no_task() -> None:
+    raw = with_test_set()
+    raw["experiment"]["tasks"].append("other")
+    raw["budget"]["other"] = raw["budget"]["arithmetic"]
+    with pytest.raises(UserError, match=r"data\.other\.tests makes it a row that is only tested"):
+        parse(raw)
 
 
 def test_several_mistakes_are_told_at_once() -> None:

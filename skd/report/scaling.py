@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skd.report.run import Json, Run
-from skd.report.tables import TITLES, number, row_name, table, values_text
+from skd.report.tables import NONE, TITLES, number, row_name, table, values_text
 from skd.tasks import TASKS
 
 COLUMNS = ("student", "parameters", "layers", "hidden_size", "task", "method", "seed", "metric")
@@ -36,7 +36,7 @@ def _own(run: Run, task: str, methods: list[str]) -> list[str]:
     cells = [
         values_text([s["validation"]["metric"] for s in training[m].seeds.values()])
         if m in training
-        else values_text([])
+        else NONE
         for m in methods
     ]
     return [row_name(OWN), number(run.base["pair"]["student"]["parameters"]), "", *cells]

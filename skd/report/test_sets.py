@@ -46,8 +46,8 @@ def section(run: Run, families: dict[str, list[Family]], reference: str) -> str:
         return ""
     marks = f" Against `{reference}`, by the same tests as above, corrected within each set: "
     parts = [
-        "## Other test sets\n\nThe same models on sets that trained nothing: no row of them, "
-        "nothing chosen by them. The last columns repeat the task's own test split."
+        "## Other test sets\n\nThe same models on sets that no model was trained or chosen on. "
+        "The last column repeats the task's own test split."
         + (f"{marks}▲ better, = tie, ▼ worse." if any(families.values()) else "")
     ]
     own = {task.name: task for task in run.tasks}

@@ -70,6 +70,8 @@ def same(expected: str, given: str) -> bool:
 
 def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":  # others refuse the limit, or do not keep it
+        return
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     ceiling = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
     resource.setrlimit(resource.RLIMIT_AS, (ceiling, most))

@@ -220,7 +220,8 @@ def _worth_comparing(expected: str, given: str, wanted: Number | None) -> bool:
 
 def _words(answer: str) -> str:
     text = " ".join(TEXT.sub(r"\1", answer).replace("$", "").split())
-    return text.rstrip(". ").casefold()
+    text = text.rstrip(". ")
+    return text if "\\" in text else text.casefold()  # \Delta is not \delta
 
 
 def _formula(answer: str) -> str:

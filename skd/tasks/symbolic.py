@@ -97,9 +97,12 @@ def same(expected: str, given: str) -> bool:
             # Runs at the end of this process, a worker of `multiprocessing` included, which
             # knows no `atexit`. One that is killed closes its pipes, and the helper ends.
             util.Finalize(None, stop, exitpriority=0)
-        answer = _helper.ask(expected, given)
-        if answer is None:
-            stop()
+        answer = None
+        try:
+            answer = _helper.ask(expected, given)
+        finally:
+            if answer is None:  # interrupted too: its reply must not answer the next question
+                stop()
         return bool(answer)
 
 

@@ -65,7 +65,7 @@ def test_gsm8k_has_its_marks_stripped_and_a_validation_split_cut(tmp_path: Path)
         ]
 
     path = dataset(tmp_path / "g", {"main": {"train": rows("a", 30), "test": rows("b", 5)}})
-    splits, _ = sources.load(data("arithmetic", preset="gsm8k", id=path), "sums", tmp_path)
+    splits, _, _ = sources.load(data("arithmetic", preset="gsm8k", id=path), "sums", tmp_path)
     assert {split: len(found) for split, found in splits.items()} == {
         "train": 27,
         "validation": 3,
@@ -83,7 +83,9 @@ def test_dialogsums_repeated_test_dialogues_become_references(tmp_path: Path) ->
     test = [row(number, f"summary {number}.{k}") for number in range(2) for k in range(3)]
     parts = {"train": [row(7, "a"), row(7, "b")], "validation": [row(8, "c")], "test": test}
     path = dataset(tmp_path / "d", {"default": parts})
-    splits, merged = sources.load(data("summarization", preset="dialogsum", id=path), "s", tmp_path)
+    splits, merged, _ = sources.load(
+        data("summarization", preset="dialogsum", id=path), "s", tmp_path
+    )
     assert [row.references for row in splits["test"]] == [
         tuple(f"summary {number}.{k}" for k in range(3)) for number in range(2)
     ]
@@ -97,7 +99,7 @@ def test_flores_sides_are_joined_by_id_whatever_their_order(tmp_path: Path) -> N
         "eng_Latn": [(1, "en1"), (2, "en2"), (3, "en3")],
     }
     path = dataset(tmp_path / "f", flores(sides))
-    splits, _ = sources.load(data("translation", preset="flores_plus", id=path), "mt", tmp_path)
+    splits, _, _ = sources.load(data("translation", preset="flores_plus", id=path), "mt", tmp_path)
     pairs = {(row.source, row.target) for row in splits["test"]}
     assert pairs == {(f"devtest as{k}", f"devtest en{k}") for k in (1, 2, 3)}
     assert len(splits["train"]) == 2
@@ -120,7 +122,7 @@ def test_a_data_set_of_ones_own_needs_id_and_columns_only(tmp_path: Path) -> Non
     own = data(
         "translation", id=str(tmp_path / "own"), columns=Columns(source="in", references=["out"])
     )
-    splits, _ = sources.load(own, "mt", tmp_path)
+    splits, _, _ = sources.load(own, "mt", tmp_path)
     assert {split: len(rows) for split, rows in splits.items()} == {
         "train": 8,
         "validation": 1,
@@ -141,6 +143,82 @@ def test_settings_beside_a_preset_win_over_it() -> None:
         ("socratic",),
         {"train": "x"},
     )
+
+
+TEST_ONLY = [  # preset, its split, a row of its data set, our source and target
+    (
+        "svamp",
+        "test",
+        {"ID": "1", "Body": "Ann has 3 nuts.", "Question": "How many?", "Answer": "3.0"},
+        ("Ann has 3 nuts. How many?", "#### 3.0"),
+    ),
+    (
+        "asdiv",
+        "validation",
+        {
+            "body": "7 red, 2 green.",
+            "question": "In all?",
+            "answer": "9 (apples)",
+            "formula": "7+2",
+        },
+        ("7 red, 2 green. In all?", "#### 9 (apples)"),
+    ),
+    (
+        "gsm_plus",
+        "test",
+        {"question": "How many?", "answer": "18", "perturbation_type": "reversing"},
+        ("How many?", "#### 18"),
+    ),
+    (
+        "math",
+        "test",
+        {"problem": "Half?", "solution": r"It is \boxed{\frac12}.", "answer": r"\frac{1}{2}"},
+        ("Half?", "It is \\boxed{\\frac12}.\n#### \\frac{1}{2}"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("preset", "split", "row", "expected"), TEST_ONLY)
+def test_a_set_that_is_only_tested_needs_no_other_split(
+    preset: str, split: str, row: dict[str, Any], expected: tuple[str, str], tmp_path: Path
+) -> None:
+    path = dataset(tmp_path / preset, {"default": {split: [row]}})
+    source = Hub(kind="hub", preset=preset, revision=COMMIT, id=path)  # type: ignore[arg-type]
+    only = Data(task="arithmetic", source=source, tests="sums")
+    splits, _, skipped = sources.load(only, "other", tmp_path)
+    assert {name: [(r.source, r.target) for r in rows] for name, rows in splits.items()} == {
+        "test": [expected]
+    }
+    assert skipped == 0
+
+
+def test_gsm_plus_questions_without_an_answer_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": answer} for n, answer in enumerate(["4", "None", "5"])]
+    path = dataset(tmp_path / "g", {"default": {"test": rows}})
+    source = Hub(kind="hub", preset="gsm_plus", revision=COMMIT, id=path)
+    only = Data(task="arithmetic", source=source, tests="sums")
+    splits, _, skipped = sources.load(only, "other", tmp_path)
+    assert [row.target for row in splits["test"]] == ["#### 4", "#### 5"]
+    assert skipped == 1
+
+
+def test_a_test_set_of_ones_own_is_read_from_the_split_that_it_names(tmp_path: Path) -> None:
+    path = dataset(tmp_path / "g", {"default": {"test": [{"q": "a", "a": "1"}]}})
+
+    def only(splits: dict[str, str] | None) -> Data:
+        columns = Columns(source="q", answer="a")
+        source = Hub(kind="hub", revision=COMMIT, id=path, columns=columns, splits=splits)
+        return Data(task="arithmetic", source=source, tests="sums")
+
+    for splits in (None, {"test": "test"}):
+        assert len(sources.load(only(splits), "other", tmp_path).splits["test"]) == 1
+    with pytest.raises(UserError, match=r"splits: name the split that serves as test"):
+        sources.load(only({"train": "test"}), "other", tmp_path)
+
+
+def test_a_preset_without_a_training_split_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"splits: name the split that serves as train"):
+        sources.load(data("arithmetic", preset="asdiv"), "own", tmp_path)
 
 
 ERRORS = [

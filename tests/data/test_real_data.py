@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from skd.config import Columns, Data, Files
-from skd.data.prepare import prepare
+from skd.data.prepare import prepare, prepare_test
 from skd.errors import UserError
+from skd.tasks.arithmetic import answer_text, plain_number, same_answer
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -91,6 +92,37 @@ def test_svamp_joins_two_columns_and_ends_with_its_answer(tmp_path: Path) -> Non
     assert all(row["target"].startswith("( ") for row in taken)
     answers = [float(row["target"].split("#### ")[1]) for row in taken]
     assert all(answer == int(answer) for answer in answers)
+
+
+def test_svamp_is_tested_by_models_of_gsm8k_and_shares_no_question_with_it(tmp_path: Path) -> None:
+    test = str(REAL / "svamp" / "SVAMP.json")
+    columns = Columns(source="{Body} {Question}", answer="Answer")
+    source = Files(kind="files", columns=columns, test=test)
+    data = Data(task="arithmetic", source=source, tests="gsm8k")
+    with (REAL / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
+        trained = {"train": [json.loads(line)["question"] for line in file]}
+    card = prepare_test(data, "svamp", "Q: {source}", trained, tmp_path)
+    assert card["duplicates"]["dropped"] == 0
+    # Questions that stand there twice are one row.
+    assert card["splits"]["test"]["rows"] + card["duplicates"]["merged"] == 1000
+    with (tmp_path / "test_sets" / "svamp" / "test.jsonl").open(encoding="utf-8") as file:
+        taken = [json.loads(line) for line in file]
+    for row in taken:
+        answer = answer_text(row["target"])
+        assert answer is not None
+        assert plain_number(answer) is not None
+        assert same_answer(rf"\boxed{{{answer}}}", row["target"])
+
+
+def test_gsm8ks_own_answers_are_plain_numbers_and_right() -> None:
+    with (REAL / "gsm8k" / "test.jsonl").open(encoding="utf-8") as file:
+        targets = [json.loads(line)["answer"] for line in file]
+    for target in targets:
+        answer = answer_text(target)
+        assert answer is not None
+        assert plain_number(answer) is not None
+        assert same_answer(rf"so \boxed{{\${answer}}}.", target)
+        assert same_answer(rf"so \boxed{{{answer}\text{{ dollars}}}}", target)
 
 
 def test_flores_lines_zipped_to_one_file(tmp_path: Path) -> None:

@@ -222,6 +222,18 @@ def test_two_different_answers_in_one_row_are_refused() -> None:
         one({"q": "s", "a": "x\n#### 3", "n": 2}, "arithmetic", source="q", target="a", answer="n")
 
 
+def test_rows_that_hold_a_text_to_skip_are_left_out() -> None:
+    rows = [(f"line {n}", {"q": "s", "n": n}) for n in ("2", " None ", "None?", "3")]
+    named = Columns(source="q", answer="n", skip={"n": "None"})
+    assert [row.target for row in records(rows, named, "arithmetic")] == [
+        "#### 2",
+        "#### None?",
+        "#### 3",
+    ]
+    with pytest.raises(UserError, match=r"line 2: no column 'x'"):
+        records(rows, Columns(source="q", answer="n", skip={"x": "y"}), "arithmetic")
+
+
 def test_columns_without_any_output_are_refused() -> None:
     with pytest.raises(UserError, match="name a target column"):
         one({"q": "s"}, source="q")
@@ -253,7 +265,7 @@ def test_files_are_read_relative_to_the_root(tmp_path: Path) -> None:
         validation="own/validation.jsonl",
         test="own/test.jsonl",
     )
-    splits, merged = sources.load(Data(task="translation", source=source), "mt", tmp_path)
+    splits, merged, _ = sources.load(Data(task="translation", source=source), "mt", tmp_path)
     assert {split: [row.source for row in rows] for split, rows in splits.items()} == {
         split: [split] for split in ("train", "validation", "test")
     }

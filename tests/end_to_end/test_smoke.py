@@ -89,7 +89,19 @@ def project(tmp_path_factory) -> Path:
         params["experiment"]["sweeps"].append("rules")
         whole = {"setting": "acceptance", "values": RULES}
         params["sweeps"]["rules"] = params["sweeps"]["threshold"] | whole
+        params["experiment"]["test_sets"] = ["other"]
+        params["data"]["other"] = {
+            "task": "summarization",
+            "tests": "summarization",
+            "source": {
+                "kind": "files",
+                "test": "input/data/other.jsonl",
+                "columns": {"source": "q", "target": "a"},
+            },
+        }
 
+    rows = [{"q": f"#Person1#: Is it {n}?", "a": f"They ask about {n}."} for n in range(4)]
+    (root / "input/data/other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     edit(root, shrink)
     repro(root)
     return root
@@ -107,6 +119,20 @@ def test_the_report_and_its_numbers_are_there(project) -> None:
     assert list((project / "reports/figures").glob("*.png"))
     for path in (project / "reports/cards").iterdir():
         assert "summarization" in path.read_text()
+
+
+def test_another_set_is_tested_and_trains_nothing(project) -> None:
+    text = (project / "reports/report.md").read_text()
+    assert "4 rows for the models of summarization" in text.split("## Other test sets")[1]
+    with (project / "reports/tables/test_sets.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} >= {"teacher", "student_init", "skd"}
+    before = (project / "params.yaml").read_text()
+    edit(project, lambda p: p["experiment"].update(test_sets=[]))
+    stale = set(json.loads(dvc(project, "status", "--json").stdout))
+    (project / "params.yaml").write_text(before)
+    tested = {f"evaluate@{method}" for method in ("sft", "on_policy_kd", "skd")}
+    assert stale == {"prepare_tests", "evaluate_starts", "report", "export", *tested}
 
 
 def test_metrics_and_plots_are_declared(project) -> None:

@@ -47,6 +47,7 @@ class Writer:
 
     def __init__(self, root: Path, task: str, kind: str, seeds: Sequence[int], n: int) -> None:
         self.root, self.task, self.kind, self.seeds = root, task, kind, seeds
+        self.section = "tasks"  # of metrics/evaluate/<name>.json
         self.ids = [f"test-{i}" for i in range(n)]
         self.rng = np.random.default_rng(sum(map(ord, task)))
         self.ability = self.rng.normal(0, 8, n)  # hard and easy examples, for every model
@@ -78,6 +79,27 @@ class Writer:
         known[self.task] = {"runs": {"teacher": {"seconds": 50.0}, "student-20": {"seconds": 10.0}}}
         write_json(path, {"seconds": 60.0 * len(known), "environment": ENVIRONMENT, "tasks": known})
 
+    def test_set(self, tests: str) -> None:
+        """The files of a set that is only tested, in place of `data`'s."""
+        self.section = "test_sets"
+        self.ids = [f"test-{i}" for i in range(len(self.ids))]
+        rows = [{"id": i, "source": f"Else {i}?", "target": "#### 3"} for i in self.ids]
+        write_lines(self.root / "test_sets" / self.task / "test.jsonl", rows)
+        card = {
+            "task": self.kind,
+            "tests": tests,
+            "prompt": TASKS[self.kind].prompt,
+            "source": {"kind": "files", "train": None, "test": "else.jsonl"},
+            "license": "MIT",
+            "splits": {"test": {"rows": len(rows)}},
+            "duplicates": {"across_splits": 3, "dropped": 3, "merged": 0},
+            "skipped": 0,
+            "sha256": "cd" * 32,
+        }
+        path = self.root / "metrics" / "prepare_tests.json"
+        known = json.loads(path.read_text())["test_sets"] if path.exists() else {}
+        write_json(path, {"seconds": 1.0, "test_sets": known | {self.task: card}})
+
     def evaluation(self, name: str, means: Mapping[str, float]) -> None:
         """`means`: model -> planted mean of the primary metric."""
         models: dict[str, Any] = {}
@@ -105,10 +127,10 @@ class Writer:
             "models": models,
         }
         path = self.root / "metrics" / "evaluate" / f"{name}.json"
-        whole = {"seconds": 3.5, "environment": ENVIRONMENT, "tasks": {}}
+        whole = {"seconds": 3.5, "environment": ENVIRONMENT, "tasks": {}, "test_sets": {}}
         if path.exists():
             whole = json.loads(path.read_text())
-        whole["tasks"][self.task] = facts
+        whole[self.section][self.task] = facts
         write_json(path, whole)
         write_lines(self.root / "records" / name / f"{self.task}.jsonl", records)
 
@@ -144,7 +166,7 @@ class Writer:
                     "data": 0.5,
                     "validation": 0.5,
                 },
-                "validation": {TASKS[self.kind].primary: mean},
+                "validation": {"metric": mean},
                 "training_rows": 300,
                 "dropped_prompts": 0,
             }
@@ -227,7 +249,8 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
 def make_tree(tmp_path: Path) -> Tree:
     """A function that writes a tree and returns its root.
 
-    `methods`: name -> planted mean, or task -> mean; `tasks`: name -> kind.
+    `methods`: name -> planted mean, or task (or test set) -> mean; `tasks`: name -> kind;
+    `test_sets`: name -> its task.
     """
 
     def make(
@@ -237,6 +260,7 @@ def make_tree(tmp_path: Path) -> Tree:
         n: int = 60,
         acceptance: float = 80.0,
         samples: int = 2,
+        test_sets: Mapping[str, str] | None = None,
     ) -> Path:
         tasks = tasks or {"summarization": "summarization"}
         for task, kind in tasks.items():
@@ -247,6 +271,13 @@ def make_tree(tmp_path: Path) -> Tree:
                 mean = planted[task] if isinstance(planted, Mapping) else planted
                 writer.evaluation(method, {method: mean})
                 writer.distillation(method, mean, acceptance)
+        for name, task in (test_sets or {}).items():
+            writer = Writer(tmp_path, name, tasks[task], seeds, n)
+            writer.test_set(task)
+            writer.evaluation("starts", STARTS)
+            for method, planted in methods.items():
+                mean = planted[name] if isinstance(planted, Mapping) else planted
+                writer.evaluation(method, {method: mean})
         pair = {
             role: {"kind": "procedural", "license": None, "architecture": "LlamaForCausalLM"}
             | {"parameters": size, "layers": layers}
@@ -257,7 +288,7 @@ def make_tree(tmp_path: Path) -> Tree:
             {"seconds": 70.0, "environment": ENVIRONMENT, "pair": pair},
         )
         analyses(tmp_path, tasks, seeds)
-        _parameters(tmp_path, methods, tasks, seeds, samples)
+        _parameters(tmp_path, methods, tasks, seeds, samples, test_sets or {})
         return tmp_path
 
     return make
@@ -269,6 +300,7 @@ def _parameters(
     tasks: Mapping[str, str],
     seeds: Sequence[int],
     samples: int,
+    test_sets: Mapping[str, str],
 ) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["experiment"] = {
@@ -276,9 +308,9 @@ def _parameters(
         "methods": list(methods),
         "seeds": list(seeds),
         "sweeps": ["threshold"],
-        "test_sets": [],
         "fairness": [],
         "students": [],
+        "test_sets": list(test_sets),
     }
     task = next(iter(tasks))
     sweep = {"method": next(iter(methods)), "setting": "acceptance.value", "values": [1, 25]}
@@ -287,6 +319,9 @@ def _parameters(
     for task, kind in tasks.items():
         params["data"][task] = params["data"][kind] | {"task": kind}
         params["budget"][task] = params["budget"][kind]
+    for name, task in test_sets.items():
+        source = {"kind": "files", "test": "else.jsonl", "columns": {"source": "q", "answer": "a"}}
+        params["data"][name] = {"task": tasks[task], "tests": task, "source": source}
     for method in methods:
         params["methods"].setdefault(method, method_row(method))
     params["report"] |= {"resamples": 1000, "samples_per_task": samples}

@@ -170,7 +170,7 @@ EQUAL = [
 UNEQUAL = [
     (r"2\sqrt{3}", "2"), ("3x", "3"), ("(1,2)", "(2,1)"), ("x+1", "x+2"), ("[1,2)", "[1,2]"),
     (r"\frac{1}{3}\pi", "0.33"), ("5, 7", "5"), ("10^{5}", "10"), (r"\pi", "3"), ("3xy", "3yz"),
-    ("12 + 3", "12"), ("x < 3", "x > 3"),
+    ("12 + 3", "12"), ("x < 3", "x > 3"), (r"2\Gamma", r"2\gamma"),
 ]  # fmt: skip
 
 
@@ -342,6 +342,19 @@ def test_the_waiting_side_ends_it_too(fresh, monkeypatch):
     monkeypatch.setattr(symbolic, "WALL_SECONDS", 0.2)
     assert not symbolic.same("1+3", "4")
     assert symbolic._helper is None
+
+
+def test_an_interrupted_question_does_not_answer_the_next_one(fresh, monkeypatch):
+    assert symbolic.same("1+1", "2")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(symbolic.Helper, "_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            symbolic.same("1+6", "7")
+    assert not symbolic.same("1+6", "8")
 
 
 def test_a_comparison_that_needs_too_much_memory_is_not_equal(fresh):

@@ -1,0 +1,100 @@
+"""Which models the stage scores on which rows; the models themselves are made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import evaluate as stage
+from skd.config import Params, parse
+from skd.files import write_json, write_text
+from skd.metrics.score import Scores
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.chdir(tmp_path)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["experiment"] |= {
+        "tasks": ["translation", "arithmetic"],
+        "methods": ["skd"],
+        "seeds": [20, 21],
+        "sweeps": [],
+        "test_sets": ["svamp"],
+    }
+    source = {"kind": "files", "test": "x.jsonl", "columns": {"source": "q", "answer": "a"}}
+    raw["data"]["svamp"] = {"task": "arithmetic", "tests": "arithmetic", "source": source}
+    raw["runtime"] |= {"device": "cpu", "workers": 1}
+    monkeypatch.delenv("SKD_WORKERS", raising=False)
+    for folder, prompt in (
+        ("data/translation", "T {source}"),
+        ("data/arithmetic", "A {source}"),
+        ("test_sets/svamp", "S {source}"),
+    ):
+        kind = "translation" if "translation" in folder else "arithmetic"
+        write_json(Path(folder) / "card.json", {"task": kind, "prompt": prompt})
+        row = {"id": f"test-0 of {folder}", "source": "x", "target": "#### 1"}
+        write_text(Path(folder) / "test.jsonl", json.dumps(row) + "\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    return parse(raw)
+
+
+@pytest.fixture(autouse=True)
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model's record says where it was loaded from and what it was asked."""
+
+    def fake(params, split, subject, device):
+        record = {"model": subject.model, "folder": str(subject.folder), "prompt": split.prompt}
+        record |= {"id": split.rows[0]["id"], "new": split.budget.max_new_tokens}
+        scores = Scores(system={"exact_match": 50.0}, signatures={"exact_match": "s"})
+        return [record], scores
+
+    monkeypatch.setattr(stage, "_evaluate_one", fake)
+
+
+def test_a_sets_models_are_its_tasks(params: Params) -> None:
+    found = stage.evaluate(params, "skd")
+    assert list(found) == ["translation", "arithmetic", "svamp"]
+    assert [row["folder"] for row in found["svamp"].records] == [
+        f"models/students/skd/arithmetic/{seed}" for seed in (20, 21)
+    ]
+    assert {row["id"] for row in found["svamp"].records} == {"test-0 of test_sets/svamp"}
+    assert {row["prompt"] for row in found["svamp"].records} == {"S {source}"}
+    assert found["svamp"].facts["models"]["skd"]["seeds"].keys() == {"20", "21"}
+
+
+def test_teacher_and_starts_are_scored_on_it_too(params: Params) -> None:
+    found = stage.evaluate(params, None)["svamp"]
+    assert [row["folder"] for row in found.records] == [
+        "models/sft/arithmetic/teacher",
+        "models/base/student",
+        "models/sft/arithmetic/student-20",
+        "models/sft/arithmetic/student-21",
+    ]
+
+
+def test_a_set_has_its_tasks_budget_or_its_own(params: Params) -> None:
+    assert stage.test_splits(params)["svamp"].budget == params.budget["arithmetic"]
+    own = replace(params.budget["arithmetic"], max_new_tokens=7, too_long="drop")
+    changed = replace(params, budget={**params.budget, "svamp": own})
+    budget = stage.test_splits(changed)["svamp"].budget
+    assert (budget.max_new_tokens, budget.too_long) == (7, "truncate")
+
+
+def test_records_and_metrics_stand_beside_the_tasks(params: Params, tmp_path: Path) -> None:
+    stage.main(["skd"])
+    assert {path.name for path in (tmp_path / "records" / "skd").iterdir()} == {
+        "translation.jsonl",
+        "arithmetic.jsonl",
+        "svamp.jsonl",
+    }
+    facts = json.loads((tmp_path / "metrics" / "evaluate" / "skd.json").read_text())
+    assert list(facts["tasks"]) == ["translation", "arithmetic"]
+    assert list(facts["test_sets"]) == ["svamp"]
+    assert facts["test_sets"]["svamp"]["models"]["skd"]["seeds"]["21"] == {"exact_match": 50.0}

@@ -1,0 +1,87 @@
+"""Tuning by the same number of tries, and budgets that are equal in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.fairness import BUDGETS, LONGEST, STEPS, best, factors, longer, tries
+from skd.config import Distill, Optimisation, Params, load, parse
+from skd.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTILL = Distill(Optimisation(steps=100, batch_size=8, learning_rate=1e-3, validate_every=50))
+
+
+@pytest.fixture
+def params() -> Params:
+    return load(ROOT / "profiles" / "embedded.yaml")
+
+
+def taken(tokens: float, seconds: float) -> dict[str, float]:
+    return {"student_sampled_tokens": tokens, "training_seconds": seconds}
+
+
+def test_every_method_has_the_same_number_of_tries(params: Params) -> None:
+    counts: dict[str, int] = {}
+    for one in tries(params):
+        counts[one.method] = counts.get(one.method, 0) + 1
+        knob = params.fairness.knobs[one.method]
+        assert one.settings == params.changed(
+            one.method, {knob.setting: one.value, "learning_rate": one.learning_rate}
+        )
+    assert set(counts) == set(params.fairness.knobs)
+    assert len(set(counts.values())) == 1
+
+
+def test_unequal_tries_are_refused() -> None:
+    raw = yaml.safe_load((ROOT / "profiles" / "embedded.yaml").read_text())
+    raw["fairness"]["knobs"]["skd"]["values"] = [1, 5, 25]
+    with pytest.raises(UserError, match="not as many values for each method"):
+        parse(raw)
+
+
+costs = st.floats(min_value=0.1, max_value=1e4)
+
+
+@given(st.lists(st.tuples(costs, costs), min_size=1, max_size=6), st.sampled_from(list(BUDGETS)))
+def test_a_budget_is_what_the_most_expensive_took(
+    pairs: list[tuple[float, float]], view: str
+) -> None:
+    runs = {str(i): taken(*pair) for i, pair in enumerate(pairs)}
+    cost = {name: BUDGETS[view](facts) for name, facts in runs.items()}
+    found = factors(runs, view)
+    assert min(found.values()) == pytest.approx(1.0)
+    for name, factor in found.items():
+        spent = factor * cost[name]
+        assert spent == pytest.approx(max(cost.values())) or factor == LONGEST
+
+
+def test_what_takes_nothing_keeps_its_steps() -> None:
+    runs = {"sft": taken(0, 2.0), "skd": taken(900, 8.0)}
+    assert factors(runs, "tokens") == {"sft": 1.0, "skd": 1.0}
+    assert factors(runs, "seconds") == {"sft": 4.0, "skd": 1.0}
+    assert factors(runs, STEPS) == {"sft": 1.0, "skd": 1.0}
+
+
+def test_a_longer_run_is_validated_as_often() -> None:
+    run = longer(DISTILL, 2.5).optimisation
+    assert (run.steps, run.validate_every) == (250, 125)
+    assert run.validations == DISTILL.optimisation.validations
+
+
+def test_the_best_try_is_chosen_on_validation_and_ties_go_to_the_earlier(params: Params) -> None:
+    tried = tries(params)
+    metrics = [1.0] * len(tried)
+    last = max(place for place, one in enumerate(tried) if one.method == "skd")
+    metrics[last] = 2.0
+    facts: list[dict[str, Any]] = [{"validation": {"metric": metric}} for metric in metrics]
+    chosen = best(tried, facts)
+    for (task, method), place in chosen.items():
+        own = [i for i, one in enumerate(tried) if (one.task, one.method) == (task, method)]
+        assert place == (last if method == "skd" else own[0])

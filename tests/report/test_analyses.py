@@ -1,0 +1,134 @@
+"""Sections on equal budgets and on other students, from files of their shape."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipelines.report import main
+from skd.errors import UserError
+from skd.metrics.statistics import compare
+from skd.report.fairness import COLUMNS, fairness_rows, read_fairness, section
+from skd.report.sheets import csv_text
+from tests.report.conftest import write_json
+
+SEEDS, EXAMPLES = (20, 21), 80
+
+
+def run(metric: float, steps: int) -> dict:
+    seeds = {
+        str(seed): {
+            "test": {"rouge_l": metric},
+            "student_sampled_tokens": 100,
+            "training_seconds": 2.0,
+        }
+        for seed in SEEDS
+    }
+    return {"steps": steps, "seeds": seeds}
+
+
+def plant(root: Path, means: dict[tuple[str, int], float]) -> None:
+    """metrics/fairness.json and records of `skd` and `sft`; (method, steps) -> mean."""
+    rng = np.random.default_rng(0)
+    ability = rng.normal(0, 10, EXAMPLES)
+    records = []
+    for (method, steps), mean in means.items():
+        for seed in SEEDS:
+            scores = mean + ability + rng.normal(0, 2, EXAMPLES)
+            records += [
+                {"model": method, "steps": steps, "seed": seed, "id": f"test-{i}",
+                 "scores": {"rouge_l": float(score)}}
+                for i, score in enumerate(scores)
+            ]  # fmt: skip
+    (root / "fairness").mkdir(exist_ok=True)
+    lines = "".join(json.dumps(row) + "\n" for row in records)
+    (root / "fairness" / "summarization.jsonl").write_text(lines)
+    views = {
+        "steps": {"sft": run(means["sft", 100], 100), "skd": run(means["skd", 100], 100)},
+        "tokens": {"sft": run(means["sft", 100], 100), "skd": run(means["skd", 100], 100)},
+        "seconds": {"sft": run(means["sft", 300], 300), "skd": run(means["skd", 100], 100)},
+    }
+    tries = [
+        {"method": method, "learning_rate": rate, "setting": "acceptance.value", "value": "1",
+         "metric": 50.0 + rate, "chosen": rate == 2.0}
+        for method in ("sft", "skd") for rate in (1.0, 2.0)
+    ]  # fmt: skip
+    task = {"kind": "summarization", "tries": tries, "views": views}
+    facts = {"split": "test", "seeds": list(SEEDS), "tasks": {"summarization": task}}
+    write_json(root / "metrics" / "fairness.json", facts)
+
+
+def test_a_lead_at_equal_steps_can_end_at_equal_seconds(tmp_path: Path) -> None:
+    plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 60.0, ("sft", 300): 70.0})
+    found = read_fairness(tmp_path, "skd", resamples=500, seed=0)
+    words = {view: v["sft"].word for (_, view), v in found.verdicts.items()}
+    assert words == {"steps": "better", "tokens": "better", "seconds": "worse"}
+    row = next(line for line in section(found).splitlines() if line.startswith("| `sft`"))
+    assert "50.0 ± 0.0 ▼ | 100 |" in row
+    assert "70.0 ± 0.0 ▲ | 300 |" in row
+
+
+def test_the_sheet_can_be_recomputed_from_the_records(tmp_path: Path) -> None:
+    plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 52.0, ("sft", 300): 55.0})
+    found = read_fairness(tmp_path, "skd", resamples=500, seed=0)
+    text = csv_text(COLUMNS, fairness_rows(found))
+    rows = {(r["view"], r["method"]): r for r in csv.DictReader(io.StringIO(text))}
+    scores: dict[tuple[str, int], list[list[float]]] = {}
+    lines = (tmp_path / "fairness" / "summarization.jsonl").read_text().splitlines()
+    for seed in SEEDS:
+        by_run: dict[tuple[str, int], dict[str, float]] = {}
+        for record in map(json.loads, lines):
+            if record["seed"] == seed:
+                own = by_run.setdefault((record["model"], record["steps"]), {})
+                own[record["id"]] = record["scores"]["rouge_l"]
+        for key, values in by_run.items():
+            scores.setdefault(key, []).append([values[i] for i in sorted(values)])
+    expected = compare(
+        np.array(scores["skd", 100]), np.array(scores["sft", 300]), resamples=500, seed=0
+    )
+    assert float(rows["seconds", "sft"]["difference"]) == pytest.approx(expected.difference)
+
+
+def test_missing_records_are_named_with_their_stage(tmp_path: Path) -> None:
+    plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 52.0, ("sft", 300): 55.0})
+    (tmp_path / "fairness" / "summarization.jsonl").unlink()
+    with pytest.raises(UserError, match=r"fairness/summarization.jsonl.*dvc repro fairness"):
+        read_fairness(tmp_path, "skd", resamples=500, seed=0)
+
+
+def test_nothing_asked_is_no_section(make_tree) -> None:
+    root = make_tree({"sft": 45, "skd": 62})
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text()
+    assert "Equal tuning" not in text
+    assert "Students of other sizes" not in text
+
+
+def test_other_students_stand_beside_the_own(make_tree) -> None:
+    root = make_tree({"sft": 45, "skd": 62})
+    params = (root / "params.yaml").read_text()
+    raw = {"narrow": {"kind": "procedural", "hidden_size": 16, "layers": 1, "heads": 2, "steps": 5}}
+    settings = yaml.safe_load(params)
+    settings["experiment"]["students"] = ["narrow"]
+    settings["scaling"] |= {
+        "students": raw, "methods": ["skd"], "tasks": ["summarization"], "seeds": [20],
+    }  # fmt: skip
+    (root / "params.yaml").write_text(yaml.safe_dump(settings))
+    facts = {
+        "student": raw["narrow"], "parameters": 12_345, "layers": 1, "hidden_size": 16,
+        "kinds": {"summarization": "summarization"},
+        "starts": {"summarization": {"20": {"metric": 31.5}}},
+        "runs": {"summarization": {"skd": {"20": {"validation": {"metric": 44.5}}}}},
+    }  # fmt: skip
+    write_json(root / "metrics" / "scaling" / "narrow.json", facts)
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text()
+    assert "| `narrow` | 12,345 | 31.5 | 44.5 |" in text
+    sheet = (root / "reports" / "tables" / "students.csv").read_text()
+    assert "narrow,12345,1,16,summarization,skd,20,44.5" in sheet

@@ -109,8 +109,8 @@ def kept_states(runs: int) -> Found:
 def sampler(runs: int) -> Found:
     """Blocks against one token at a time with the same caches."""
     found = {}
-    for rows in (16, 1):
-        made = pair(replace(DEFAULT, batch=rows))
+    for rows, response in ((16, 64), (1, 128)):
+        made = pair(replace(DEFAULT, batch=rows, response=response))
         seconds = interleaved({"block": made.sample, "token": partial(made.sample, gamma=1)}, runs)
         rollout = made.sample()
         share = 100 * rollout.accepted / rollout.batch.response_tokens

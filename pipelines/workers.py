@@ -41,7 +41,7 @@ def run_jobs(jobs: Sequence[Callable[[int], Result]], workers: int) -> list[Resu
 
     Raises what the first failing job raised; jobs not yet started are dropped.
     """
-    if workers == 1 or len(jobs) == 1:
+    if workers == 1 or len(jobs) <= 1:
         return [job(0) for job in jobs]
     # Jobs reach the children by fork: a closure over rows and settings needs no pickling.
     # The parent must not have computed with torch before, since threads do not survive a fork.

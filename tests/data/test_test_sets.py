@@ -33,7 +33,12 @@ def params(tmp_path: Path) -> Params:
     write(tmp_path / "other.jsonl", questions("Else 1?", "Else 2?", "Else 2?", "A test?"))
     columns = {"source": "q", "answer": "a"}
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["experiment"] |= {"tasks": ["arithmetic"], "sweeps": [], "test_sets": ["other"]}
+    raw["experiment"] |= {
+        "tasks": ["arithmetic"],
+        "sweeps": [],
+        "fairness": [],
+        "test_sets": ["other"],
+    }
     raw["data"] = {
         "arithmetic": {
             "task": "arithmetic",

@@ -12,7 +12,6 @@ import yaml
 from pipelines import evaluate as stage
 from skd.config import Params, parse
 from skd.files import write_json, write_text
-from skd.metrics.score import Scores
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +25,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
         "methods": ["skd"],
         "seeds": [20, 21],
         "sweeps": [],
+        "fairness": [],
         "test_sets": ["svamp"],
     }
     source = {"kind": "files", "test": "x.jsonl", "columns": {"source": "q", "answer": "a"}}
@@ -49,29 +49,40 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's record says where it was loaded from and what it was asked."""
 
-    def fake(params, split, subject, device):
+    def fake(params, split, subject, device, line):
         record = {"model": subject.model, "folder": str(subject.folder), "prompt": split.prompt}
         record |= {"id": split.rows[0]["id"], "new": split.budget.max_new_tokens}
-        scores = Scores(system={"exact_match": 50.0}, signatures={"exact_match": "s"})
-        return [record], scores
+        return {
+            "model": subject.model,
+            "seed": "all" if subject.seed is None else str(subject.seed),
+            "seconds": 1.5,
+            "system": {"exact_match": 50.0},
+            "signatures": {"exact_match": "s"},
+            "not_scored": {},
+            "records": [record],
+        }
 
-    monkeypatch.setattr(stage, "_evaluate_one", fake)
+    monkeypatch.setattr(stage, "_test", fake)
+
+
+def records(results: list[dict]) -> list[dict]:
+    return [row for result in results for row in result["records"]]
 
 
 def test_a_sets_models_are_its_tasks(params: Params) -> None:
-    found = stage.evaluate(params, "skd")
-    assert list(found) == ["translation", "arithmetic", "svamp"]
-    assert [row["folder"] for row in found["svamp"].records] == [
+    found = stage.evaluate(params)["skd"]
+    assert set(found) == {"translation", "arithmetic", "svamp"}
+    rows = records(found["svamp"])
+    assert [row["folder"] for row in rows] == [
         f"models/students/skd/arithmetic/{seed}" for seed in (20, 21)
     ]
-    assert {row["id"] for row in found["svamp"].records} == {"test-0 of test_sets/svamp"}
-    assert {row["prompt"] for row in found["svamp"].records} == {"S {source}"}
-    assert found["svamp"].facts["models"]["skd"]["seeds"].keys() == {"20", "21"}
+    assert {row["id"] for row in rows} == {"test-0 of test_sets/svamp"}
+    assert {row["prompt"] for row in rows} == {"S {source}"}
 
 
 def test_teacher_and_starts_are_scored_on_it_too(params: Params) -> None:
-    found = stage.evaluate(params, None)["svamp"]
-    assert [row["folder"] for row in found.records] == [
+    found = stage.evaluate(params)[stage.STARTS]["svamp"]
+    assert [row["folder"] for row in records(found)] == [
         "models/sft/arithmetic/teacher",
         "models/base/student",
         "models/sft/arithmetic/student-20",
@@ -88,7 +99,9 @@ def test_a_set_has_its_tasks_budget_or_its_own(params: Params) -> None:
 
 
 def test_records_and_metrics_stand_beside_the_tasks(params: Params, tmp_path: Path) -> None:
-    stage.main(["skd"])
+    (tmp_path / "records" / "former").mkdir(parents=True)
+    stage.main([])
+    assert {path.name for path in (tmp_path / "records").iterdir()} == {"skd", stage.STARTS}
     assert {path.name for path in (tmp_path / "records" / "skd").iterdir()} == {
         "translation.jsonl",
         "arithmetic.jsonl",
@@ -98,3 +111,25 @@ def test_records_and_metrics_stand_beside_the_tasks(params: Params, tmp_path: Pa
     assert list(facts["tasks"]) == ["translation", "arithmetic"]
     assert list(facts["test_sets"]) == ["svamp"]
     assert facts["test_sets"]["svamp"]["models"]["skd"]["seeds"]["21"] == {"exact_match": 50.0}
+
+
+def test_what_was_tested_is_not_tested_again(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method in ("skd", "sft"):
+        write_text(Path(f"models/students/{method}/arithmetic/20/model.safetensors"), "a")
+    both = replace(params, experiment=replace(params.experiment, methods=["skd", "sft"]))
+    first = stage.evaluate(both)
+    asked: list[tuple[str, str]] = []
+    made = stage._test
+
+    def seen(params, split, subject, device, line):
+        asked.append((subject.model, split.task))
+        return made(params, split, subject, device, line)
+
+    monkeypatch.setattr(stage, "_test", seen)
+    assert stage.evaluate(both) == first
+    assert asked == []
+    write_text(Path("models/students/skd/arithmetic/20/model.safetensors"), "b")
+    stage.evaluate(both)
+    assert set(asked) == {("skd", "arithmetic")}

@@ -33,12 +33,12 @@ from benchmarks.setting import (
 )
 from skd import rollout as rollout_module
 from skd.assisted import assist
-from skd.config import Acceptance, Divergence, Sampling
 from skd.losses import Predictions, method_loss
 from skd.methods import METHODS
 from skd.models import keep_layers
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
+from skd.sections import Acceptance, Divergence, Sampling
 from skd.sequences import Vocabulary
 from skd.speculative import speculate
 from skd.states import batch_states

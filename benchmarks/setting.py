@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from skd.config import Acceptance, Distill, MethodSettings, Optimisation, Sampling
 from skd.meter import Stopwatch
 from skd.methods import METHODS
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
+from skd.sections import Acceptance, Distill, MethodSettings, Optimisation, Sampling
 from skd.sequences import Example, Vocabulary
 from skd.train import Run, make_responses, update
 

@@ -17,9 +17,10 @@ from pipelines.stage import read_rows, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import licences, models
-from skd.config import FolderModel, HubModel, LayersModel, Params, ProceduralModel, load
+from skd.config import Params, load
 from skd.errors import UserError
 from skd.files import write_folder
+from skd.sections import FolderModel, HubModel, LayersModel, ProceduralModel
 
 ROLES = ("teacher", "student")
 _TOKENIZER_ROWS = 2000  # per task: enough for a small vocabulary

@@ -25,12 +25,13 @@ from pipelines.stage import alone, fingerprint, jsonl, key, metrics_text, read_j
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
-from skd.config import Budget, Params, load
+from skd.config import Params, load
 from skd.encode import Row, decode, encode
 from skd.evaluate import generate, records
 from skd.files import write_folder, write_json, write_text
 from skd.metrics.base import Comet
 from skd.metrics.score import score
+from skd.sections import Budget
 
 STARTS = "starts"  # the teachers, and the students before distillation
 RECORDS, METRICS = Path("records"), Path("metrics/evaluate")
@@ -90,11 +91,14 @@ def evaluate(params: Params) -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 def test_splits(params: Params) -> dict[str, TestSplit]:
     """The tasks' own test splits, then the other test sets."""
-    own = {name: _load(params, DATA / name, name, name) for name in params.experiment.tasks}
-    return own | {
+    return {name: own_split(params, name) for name in params.experiment.tasks} | {
         name: _load(params, TEST_SETS / name, name, str(params.data[name].tests))
         for name in params.experiment.test_sets
     }
+
+
+def own_split(params: Params, task: str) -> TestSplit:
+    return _load(params, DATA / task, task, task)
 
 
 def _load(params: Params, folder: Path, name: str, task: str) -> TestSplit:

@@ -17,15 +17,16 @@ from typing import Any
 
 import torch
 
-from pipelines.evaluate import Subject, TestSplit, test_splits, tested
+from pipelines.evaluate import Subject, TestSplit, own_split, tested
 from pipelines.inputs import training_task
 from pipelines.jobs import Job, distilling
 from pipelines.stage import jsonl, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Distill, MethodSettings, Params, label, load
+from skd.config import Params, label, load
 from skd.files import write_files
+from skd.sections import Distill, MethodSettings
 
 OUT = Path("fairness")
 LONGEST = 10  # times the steps of `distill`: a bound for methods that take next to nothing
@@ -112,7 +113,7 @@ def fairness(params: Params) -> tuple[dict[str, Any], dict[str, list[Any]]]:
             for seed in seeds
         )
     )
-    splits = test_splits(params)
+    splits = {task: own_split(params, task) for task in tasks}
 
     def job(entry: Entry) -> Job:
         distill = longer(params.distill, entry.factor)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.stage import read_json, read_rows
-from skd.config import Budget, Params
+from skd.config import Params
 from skd.encode import Row
+from skd.sections import Budget
 
 DATA = Path("data")
 TEST_SETS = Path("test_sets")  # of sets that are only tested, so no training depends on it

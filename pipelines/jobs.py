@@ -11,7 +11,8 @@ import torch
 from pipelines import folders
 from pipelines.inputs import Task
 from pipelines.training import Spec, subset, train_run
-from skd.config import Distill, MethodSettings, Optimisation, Params
+from skd.config import Params
+from skd.sections import Distill, MethodSettings, Optimisation
 
 Job = Callable[[int], dict[str, Any]]  # line of its progress bar -> facts of `train_run`
 

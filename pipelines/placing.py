@@ -18,17 +18,10 @@ from pipelines.stage import fingerprint, read_rows
 from pipelines.training import save
 from skd import models
 from skd.cache import check_decoder
-from skd.config import (
-    Budget,
-    FolderModel,
-    HubModel,
-    LayersModel,
-    Optimisation,
-    Params,
-    ProceduralModel,
-)
+from skd.config import Params
 from skd.encode import Row
 from skd.errors import UserError
+from skd.sections import Budget, FolderModel, HubModel, LayersModel, Optimisation, ProceduralModel
 
 _HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
 

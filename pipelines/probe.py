@@ -18,11 +18,12 @@ from pipelines.stage import write_metrics
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
 from skd.agreement import agreement, judged
-from skd.config import Acceptance, Params, load, plain
+from skd.config import Params, load, plain
 from skd.drafting import draft_worth
 from skd.encode import encode
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
+from skd.sections import Acceptance
 from skd.seeding import generator
 from skd.sequences import Batch, collate
 

@@ -22,8 +22,9 @@ from pipelines.stage import run as run_stage
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
-from skd.config import Params, ProceduralModel, load, plain
+from skd.config import Params, load, plain
 from skd.errors import UserError
+from skd.sections import ProceduralModel
 
 
 def scale(params: Params, name: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from pipelines.stage import run as run_stage
 from pipelines.stage import write_metrics
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Optimisation, Params, load
+from skd.config import Params, load
 from skd.files import write_folder
+from skd.sections import Optimisation
 
 
 def sft(params: Params) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pipelines.closure import code_of
 from pipelines.inputs import Task
 from pipelines.stage import alone, fingerprint, key
 from skd import models
-from skd.config import Budget, Distill, MethodSettings, Params
+from skd.config import Params
 from skd.encode import Encoded, Row, encode
 from skd.evaluate import generate, validator
 from skd.facts import Facts
@@ -32,6 +32,7 @@ from skd.files import write_folder, write_json
 from skd.meter import TEACHER, VALIDATION, peak_memory, reset_peak_memory
 from skd.methods import DECODING, METHODS
 from skd.rollout import uniform_noise
+from skd.sections import Budget, Distill, MethodSettings
 from skd.seeding import generator
 from skd.sequences import Example, Vocabulary
 from skd.teacher_cache import KeptStates, keep, pays

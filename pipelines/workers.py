@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from skd.config import Runtime
+from skd.sections import Runtime
 
 Result = TypeVar("Result")
 _jobs: Sequence[Callable[[int], object]] = ()

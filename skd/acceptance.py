@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skd.config import Acceptance, Sampling
 from skd.logits import distribution, draw, nucleus_mask
+from skd.sections import Acceptance, Sampling
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
-from skd.config import Sampling
 from skd.sampling import evaluating
+from skd.sections import Sampling
 from skd.sequences import Vocabulary
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.assisted import AssistError, assist
-from skd.config import Sampling
 from skd.errors import UserError
 from skd.methods import DECODING
 from skd.rollout import Rollout
 from skd.sampling import sample
+from skd.sections import Sampling
 from skd.sequences import Vocabulary
 from skd.speculative import Decoded, Rule, speculate
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from skd.config import Budget
 from skd.errors import UserError
 from skd.models import end_of_turn
+from skd.sections import Budget
 from skd.sequences import Example
 
 Row = Mapping[str, Any]

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from skd.config import Divergence, Sampling
 from skd.encode import Encoded, decode
 from skd.losses import Predictions, method_loss
 from skd.methods import Method
 from skd.metrics.score import score
 from skd.sampling import evaluating, sample
+from skd.sections import Divergence, Sampling
 from skd.sequences import Vocabulary, collate
 from skd.states import batch_states
 from skd.tasks import TASKS

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.config import Divergence
 from skd.divergences import DIVERGENCES, forward_kl, logit_gradient
 from skd.methods import Method
+from skd.sections import Divergence
 from skd.states import head
 
 # Logits that are alive at once, per model: 32 MiB in fp32. Half of it and twice it are slower.

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.config import Distill, MethodSettings, Sampling
 from skd.meter import DATA, TEACHER, Stopwatch
 from skd.rollout import Rollout, uniform_noise
 from skd.sampling import Teacher, sample
+from skd.sections import Distill, MethodSettings, Sampling
 from skd.seeding import generator
 from skd.sequences import Batch, Example, Vocabulary, collate
 from skd.states import batch_states

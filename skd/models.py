@@ -24,8 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from skd.config import ProceduralModel
 from skd.errors import UserError
+from skd.sections import ProceduralModel
 from skd.sequences import Vocabulary
 
 REFERENCE = "reference.json"

@@ -22,9 +22,9 @@ from transformers import PreTrainedModel
 from skd import meter
 from skd.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.cache import CachedModel
-from skd.config import Acceptance, Sampling
 from skd.logits import distribution, draw, rank
 from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
+from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary
 from skd.states import head
 

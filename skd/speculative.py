@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from skd.acceptance import Proposals, ratio, replacement
 from skd.cache import CachedModel
-from skd.config import Acceptance, Sampling
 from skd.logits import distribution, draw
 from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
 from skd.sampling import Pace, allowed, evaluating, prefill
+from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary
 from skd.states import head
 

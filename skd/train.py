@@ -18,13 +18,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from skd.checkpoint import load_state, save_state
-from skd.config import Distill, MethodSettings, Optimisation
 from skd.errors import UserError
 from skd.facts import Facts, open_log, response_row
 from skd.files import write_folder
 from skd.losses import Predictions, method_loss
 from skd.meter import DATA, LOSS, OPTIMISER, VALIDATION, Stopwatch
 from skd.methods import METHODS, Kept, Method, Responses, respond
+from skd.sections import Distill, MethodSettings, Optimisation
 from skd.seeding import derive, generator
 from skd.sequences import Batch, Example, Vocabulary
 from skd.states import batch_states, precision

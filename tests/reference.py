@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.config import Acceptance, Sampling
 from skd.logits import draw
+from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary
 
 

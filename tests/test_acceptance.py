@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from skd.acceptance import ACCEPT, Proposals, replacement, scheduled
-from skd.config import Acceptance, Sampling
 from skd.logits import rank
+from skd.sections import Acceptance, Sampling
 
 TEACHER = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
 STUDENT = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)

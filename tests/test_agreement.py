@@ -7,9 +7,9 @@ import torch
 from scipy.stats import spearmanr
 
 from skd.agreement import POSITIONS, RANKS, TOP, agreement, judged
-from skd.config import Acceptance, Sampling
 from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
+from skd.sections import Acceptance, Sampling
 from skd.sequences import Example, collate
 from tests.reference import interleaved
 from tests.tiny import SIZE, VOCABULARY, build, prompts

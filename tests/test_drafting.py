@@ -7,11 +7,11 @@ import torch
 
 from skd import drafting
 from skd.assisted import AssistError, assist
-from skd.config import Sampling
 from skd.drafting import DRAFTED, GREEDY, PLAIN, draft_worth
 from skd.errors import UserError
 from skd.rollout import uniform_noise
 from skd.sampling import sample
+from skd.sections import Sampling
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 DRAFT, TEACHER = build(seed=0), build(seed=1)

@@ -9,7 +9,8 @@ import torch
 
 from pipelines.base import OUT, base, origin
 from skd import licences, models
-from skd.config import FolderModel, HubModel, LayersModel, Params, load
+from skd.config import Params, load
+from skd.sections import FolderModel, HubModel, LayersModel
 from tests.tiny import build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from skd.config import Sampling
 from skd.logits import distribution, draw, nucleus_mask, rank
+from skd.sections import Sampling
 from tests.reference import probabilities as slow
 
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from skd import losses
-from skd.config import Divergence
 from skd.losses import Predictions, method_loss, token_loss
 from skd.methods import METHODS, Method
+from skd.sections import Divergence
 from skd.sequences import Batch, Example, collate
 from skd.states import batch_states
 from tests.reference import FORMULAS

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from skd.config import Acceptance, Distill, MethodSettings, Optimisation, Sampling
 from skd.methods import METHODS, Method, Responses, respond
+from skd.sections import Acceptance, Distill, MethodSettings, Optimisation, Sampling
 from skd.sequences import Example, Vocabulary, collate
 from skd.states import batch_states
 from tests.tiny import SIZE, VOCABULARY, build, prompts

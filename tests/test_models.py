@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from skd import models
-from skd.config import Budget, ProceduralModel
 from skd.encode import decode, encode
 from skd.errors import UserError
+from skd.sections import Budget, ProceduralModel
 from tests.tiny import build
 
 TEXTS = ["#Person1#: can you lend me 12 books?", "They meet at 7:30 on Monday.", "20 + 3 = 23"]

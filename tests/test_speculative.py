@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from skd.config import Sampling
 from skd.logits import distribution
 from skd.rollout import STUDENT, uniform_noise
 from skd.sampling import sample
+from skd.sections import Sampling
 from skd.speculative import _exponentials, speculate
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from skd.checkpoint import load_state, save_state
-from skd.config import Acceptance, Distill, MethodSettings, Optimisation
 from skd.errors import UserError
 from skd.facts import Facts
 from skd.files import write_folder
 from skd.meter import PHASES
 from skd.methods import METHODS
+from skd.sections import Acceptance, Distill, MethodSettings, Optimisation
 from skd.sequences import Example
 from skd.teacher_cache import keep
 from skd.train import Run, batch_indices, learning_rate, train

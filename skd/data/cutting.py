@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from skd.config import Data
 from skd.data.record import SPLITS, Record, normalised
 from skd.errors import UserError
+from skd.sections import Data
 
 CUT = ("test", "validation")  # in this order, from the end of the shuffled contents
 SHARE = 10  # a split that is cut without a size takes one row in so many

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skd.config import Data
 from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
 from skd.errors import UserError
 from skd.files import write_files
+from skd.sections import Data
 from skd.tasks import TASKS
 
 SLOT = "{source}"

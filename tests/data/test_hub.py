@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skd.config import Columns, Data, Hub
 from skd.data import hub, sources
 from skd.errors import UserError
+from skd.sections import Columns, Data, Hub
 
 COMMIT = "a" * 40
 

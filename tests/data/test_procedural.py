@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from skd.config import Data, Procedural
 from skd.data import procedural
 from skd.data.example import Example
 from skd.data.record import normalised
 from skd.errors import UserError
+from skd.sections import Data, Procedural
 
 TASKS = ("translation", "summarization", "arithmetic")
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skd.config import Columns, Data, Files
 from skd.data import sources, tables
 from skd.data.columns import records
 from skd.data.record import Record, normalised
 from skd.errors import UserError
+from skd.sections import Columns, Data, Files
 
 ROWS = [
     {"q": "Wie?", "a": "So.", "n": 3},

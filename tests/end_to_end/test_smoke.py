@@ -131,7 +131,7 @@ def test_another_set_is_tested_and_trains_nothing(project) -> None:
     edit(project, lambda p: p["experiment"].update(test_sets=[]))
     stale = set(json.loads(dvc(project, "status", "--json").stdout))
     (project / "params.yaml").write_text(before)
-    assert stale == {"prepare_tests", "evaluate", "fairness", "report", "export"}
+    assert stale == {"prepare_tests", "evaluate", "report", "export"}
 
 
 def test_metrics_and_plots_are_declared(project) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Runtime
 from skd.errors import UserError
+from skd.sections import Runtime
 
 CPU = torch.device("cpu")
 

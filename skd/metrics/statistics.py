@@ -6,13 +6,13 @@ set). Every random draw takes an explicit seed, so a report can be made again bi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 LEVEL = 0.95
 
@@ -35,9 +35,23 @@ class Comparison:
     difference: float
     low: float  # hierarchical bootstrap interval
     high: float
-    p: float  # paired approximate randomisation, two-sided
+    p: float  # paired approximate randomisation over examples, two-sided
+    p_runs: float | None  # t test over training runs and examples; None: one run each
     effect: float  # mean over standard deviation of the per-example differences (Cohen's d_z)
     n: int  # examples
+
+    @property
+    def larger_p(self) -> float:
+        """Of the two tests: a difference must stand against both sources of noise."""
+        return self.p if self.p_runs is None else max(self.p, self.p_runs)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variance of a system's mean score between training runs, and its degrees of freedom."""
+
+    variance: float
+    freedom: int
 
 
 def seed_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -51,12 +65,20 @@ def seed_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(mean, float(quantile * error), int(data.size))
 
 
-def compare(first: ArrayLike, second: ArrayLike, *, resamples: int, seed: int) -> Comparison:
+def compare(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    spread: Spread | None = None,
+) -> Comparison:
     """Compare two systems on the same examples.
 
     Args:
         first, second: per-example scores [seeds, examples]; columns are the same examples,
             the number of seeds may differ. Columns with a NaN on either side are left out.
+        spread: between training runs, from all the systems compared; None: from these two.
     """
     ours, theirs = _complete(first, second)
     difference = ours.mean(0) - theirs.mean(0)  # [examples]
@@ -66,6 +88,7 @@ def compare(first: ArrayLike, second: ArrayLike, *, resamples: int, seed: int) -
         low=low,
         high=high,
         p=randomisation_p(difference, resamples=resamples, seed=seed + 1),
+        p_runs=runs_p(ours, theirs, spread or pooled_spread([ours, theirs])),
         effect=effect_size(difference),
         n=int(difference.size),
     )
@@ -110,6 +133,43 @@ def randomisation_p(difference: ArrayLike, *, resamples: int, seed: int) -> floa
     sums = np.abs(_signs(seed, resamples, data.size) @ data)
     slack = 1e-9 * max(np.abs(data).sum(), 1e-300)  # equal sums in another order stay equal
     return float((1 + np.count_nonzero(sums >= observed - slack)) / (resamples + 1))
+
+
+def pooled_spread(systems: Iterable[ArrayLike]) -> Spread | None:
+    """The variance within systems, as in an analysis of variance; None: one seed each.
+
+    Three seeds of two systems leave 4 degrees of freedom, those of ten systems 20, so pooling
+    tells a difference from chance with far fewer seeds. `systems`: [seeds, examples] each.
+    """
+    means = [np.nanmean(np.atleast_2d(np.asarray(s, dtype=np.float64)), axis=1) for s in systems]
+    freedom = sum(len(values) - 1 for values in means)
+    if freedom == 0:
+        return None
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in means)
+    return Spread(squares / freedom, freedom)
+
+
+def runs_p(first: ArrayLike, second: ArrayLike, spread: Spread | None) -> float | None:
+    """Two-sided t test of the mean difference: another training run and another test set.
+
+    The variance of the difference is that of the runs, the larger of the pooled one and the
+    two systems' own, plus that of the examples; degrees of freedom after Satterthwaite.
+    """
+    if spread is None:
+        return None
+    ours, theirs = _complete(first, second)
+    pooled = spread.variance * (1 / len(ours) + 1 / len(theirs))
+    own = sum(float(s.mean(1).var(ddof=1)) / len(s) for s in (ours, theirs) if len(s) > 1)
+    runs = max(pooled, own)
+    difference = ours.mean(0) - theirs.mean(0)
+    count = difference.size
+    examples = float(difference.var(ddof=1)) / count if count > 1 else 0.0
+    mean = abs(float(difference.mean()))
+    if runs + examples == 0:
+        return float(mean == 0)
+    uncertain = runs**2 / spread.freedom + examples**2 / max(1, count - 1)
+    freedom = (runs + examples) ** 2 / uncertain
+    return float(2 * stdtr(freedom, -mean / np.sqrt(runs + examples)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,8 @@
 """Who is better than whom: paired comparisons and the verdicts that the words rest on.
 
-"better" needs both: a Holm-corrected paired test below ALPHA (the examples) and a bootstrap
-interval over seeds and examples that leaves out zero (the training runs). All else is a tie.
+"better" needs all: a paired test over the examples and a t test over training runs and examples,
+both below ALPHA after Holm's correction, and a bootstrap interval over seeds and examples that
+leaves out zero. All else is a tie.
 Knows no Markdown.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from skd.metrics.statistics import Comparison, compare, holm, seeds_needed
+from skd.metrics.statistics import Comparison, compare, holm, pooled_spread, seeds_needed
 from skd.report.run import Run, TaskRun
 
 ALPHA = 0.05
@@ -116,8 +117,14 @@ def couples(task: TaskRun, names: Collection[tuple[str, str]]) -> Couples:
 
 def judge(scored: Couples, resamples: int, seed: int) -> tuple[Verdict, ...]:
     """A verdict on the first of each couple, corrected over all of them."""
-    found = [compare(*scores, resamples=resamples, seed=seed) for scores in scored.values()]
-    corrected = holm([comparison.p for comparison in found])
+    # By identity: two revisions of a run have methods of the same names.
+    systems = {id(scores): scores for both in scored.values() for scores in both}
+    spread = pooled_spread(systems.values())
+    found = [
+        compare(*scores, resamples=resamples, seed=seed, spread=spread)
+        for scores in scored.values()
+    ]
+    corrected = holm([comparison.larger_p for comparison in found])
     return tuple(
         Verdict(*names, comparison, p, seeds_needed(*scores))
         for (names, scores), comparison, p in zip(scored.items(), found, corrected, strict=True)

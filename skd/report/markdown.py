@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from skd.report import choice, tables, test_sets, words
 from skd.report import provenance as facts
-from skd.report import tables, test_sets, words
 from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
 from skd.report.pairs import Pair
@@ -15,11 +15,11 @@ from skd.report.signatures import CHECKS, Finding
 
 MEANING = (
     "A method *wins* on a task where it is better than every baseline that began from the same "
-    "start; other interleaved methods are not baselines. *Better* needs two things: p < 0.05 in "
-    "the paired randomisation test on the test examples, Holm-corrected over all comparisons of "
-    "the table, and a 95 % bootstrap interval over seeds and examples that leaves out zero. "
-    "Everything else is a tie. The interval is not corrected: of equal methods whose training runs "
-    "differ much, up to one comparison in twenty comes out as a difference."
+    "start; other interleaved methods are not baselines. *Better* needs three things: p < 0.05 in "
+    "the paired randomisation test on the test examples and in a t test over training runs and "
+    "examples (the spread between runs pooled over the methods), Holm-corrected over all "
+    "comparisons of the table, and a 95 % bootstrap interval over seeds and examples that leaves "
+    "out zero. Everything else is a tie."
 )
 
 
@@ -39,6 +39,7 @@ def report(
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
         _conclusion(run, families, reference),
+        choice.section(run, pairs, analyses),
         _main(run, families, reference),
         _figure("comparison", "Primary metric per method with 95 % intervals", figures),
         _signatures(findings),

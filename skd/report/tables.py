@@ -112,8 +112,8 @@ def metric_table(task: TaskRun) -> str:
 
 
 def comparison_table(family: Family) -> str:
-    header = ["against", "difference", "95 % interval", "effect d", "p", "Holm p", "verdict"]
-    header.append("seeds to see it")
+    header = ["against", "difference", "95 % interval", "effect d", "p", "p, runs", "Holm p"]
+    header += ["verdict", "seeds to see it"]
     rows = []
     for verdict in family.verdicts:
         found = verdict.comparison
@@ -124,6 +124,7 @@ def comparison_table(family: Family) -> str:
                 f"{found.low:+.1f} … {found.high:+.1f}",
                 f"{found.effect:+.2f}",
                 p_text(found.p),
+                NONE if found.p_runs is None else p_text(found.p_runs),
                 p_text(verdict.holm_p),
                 verdict.word,
                 _seeds(family, verdict.seeds_needed),

@@ -16,7 +16,9 @@ from skd.metrics.statistics import (
     compare,
     effect_size,
     holm,
+    pooled_spread,
     randomisation_p,
+    runs_p,
     seed_interval,
 )
 
@@ -146,3 +148,58 @@ def test_statistics_import_neither_torch_nor_transformers():
         "sys.exit(bool({'torch', 'transformers', 'comet'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def constant(means: list[float], examples: int = 30) -> np.ndarray:
+    """Runs that differ as a whole, with equal examples."""
+    return np.array(means)[:, None] + np.zeros(examples)
+
+
+def test_without_noise_of_examples_it_is_student_s_t_test() -> None:
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.normal(1.0, 2.0, 4), rng.normal(0.0, 2.0, 4)
+    spread = pooled_spread([constant(ours), constant(theirs)])
+    expected = stats.ttest_ind(ours, theirs).pvalue
+    assert runs_p(constant(ours), constant(theirs), spread) == pytest.approx(expected)
+
+
+def test_without_spread_of_runs_it_is_the_paired_t_test_of_examples() -> None:
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.normal(0.3, 1.0, 50), rng.normal(0.0, 1.0, 50)
+    both = [np.stack([scores, scores, scores]) for scores in (ours, theirs)]
+    expected = stats.ttest_rel(ours, theirs).pvalue
+    assert runs_p(*both, pooled_spread(both)) == pytest.approx(expected)
+
+
+def test_one_run_of_each_says_nothing_of_runs() -> None:
+    assert pooled_spread([np.ones((1, 5)), np.zeros((1, 5))]) is None
+    result = compare(np.ones((1, 5)), np.zeros((1, 5)), resamples=50, seed=0)
+    assert result.p_runs is None
+    assert result.larger_p == result.p
+
+
+def test_other_systems_tell_the_spread_of_two() -> None:
+    rng = np.random.default_rng(5)
+    systems = [constant(rng.normal(0, 2.0, 3)) for _ in range(200)]
+    spread = pooled_spread(systems)
+    assert spread is not None
+    assert spread.freedom == 400
+    assert spread.variance == pytest.approx(4.0, rel=0.2)
+    first, second = constant([0.0, 0.1, 0.2]), constant([6.0, 6.1, 6.2])
+    alone = runs_p(first, second, pooled_spread([first, second]))
+    pooled = runs_p(first, second, spread)
+    assert alone is not None
+    assert pooled is not None
+    assert alone < pooled < 0.05  # two that happen to lie close prove less than they seem to
+
+
+def test_a_whole_table_of_equal_systems_errs_rarely() -> None:
+    """Ten systems of one distribution, runs 3 points apart: Holm keeps the table's error."""
+    rng = np.random.default_rng(6)
+    wrong = 0
+    for _ in range(200):
+        systems = [constant(rng.normal(50, 3.0, 3)) + rng.normal(0, 5, (3, 30)) for _ in range(10)]
+        spread = pooled_spread(systems)
+        p_values = [runs_p(systems[0], other, spread) or 0.0 for other in systems[1:]]
+        wrong += min(holm(p_values)) < 0.05
+    assert wrong <= 18  # 5 % of 200, and two standard deviations

@@ -132,3 +132,20 @@ def test_other_students_stand_beside_the_own(make_tree) -> None:
     assert "| `narrow` | 12,345 | 31.5 | 44.5 |" in text
     sheet = (root / "reports" / "tables" / "students.csv").read_text()
     assert "narrow,12345,1,16,summarization,skd,20,44.5" in sheet
+
+
+def test_the_cheapest_of_those_that_cannot_be_told_apart_is_named(make_tree) -> None:
+    root = make_tree({"sft": 62, "on_policy_kd": 40, "skd": 62})
+    for method, seconds in (("sft", 5.0), ("on_policy_kd", 1.0), ("skd", 20.0)):
+        path = root / "metrics" / "distill" / f"{method}.json"
+        facts = json.loads(path.read_text())
+        for run_facts in facts["tasks"]["summarization"]["seeds"].values():
+            run_facts["seconds"] = seconds
+        path.write_text(json.dumps(facts))
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text().split("### If you must choose")[1]
+    row = next(line for line in text.splitlines() if line.startswith("| summarization"))
+    assert row.split("|")[4].strip().startswith("`sft`")
+    assert row.split("|")[5].strip() == "5.0"
+    assert "on_policy_kd" not in row
+    assert "highest at `25` (75.3), lowest at `1`" in text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import fmean
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -22,6 +23,7 @@ AXES = {  # of a point -> what stands under the axis
     "tokens": "tokens through either model",
     "seconds": "seconds of training, validation apart",
 }
+BLACK: dict[str, Any] = {"color": "black", "linewidth": 2.2, "zorder": 3}
 COLUMNS = ("task", "method", *AXES, "mean", "lowest", "highest")
 
 
@@ -55,8 +57,8 @@ def points(training: Training) -> list[Point]:
     return found
 
 
-def convergence(run: Run, groups: dict[str, list[str]]) -> tuple[Figure, list[Row]]:
-    """A row of panels per task, an axis each; dashes tell the groups apart, colours the methods."""
+def convergence(run: Run, groups: dict[str, list[str]], reference: str) -> tuple[Figure, list[Row]]:
+    """A row of panels per task, an axis each. Dashes tell groups apart, colours methods."""
     figure = Figure(figsize=(11.5, 0.8 + 2.5 * len(run.tasks)), layout="constrained")
     grid = figure.subplots(len(run.tasks), len(AXES), sharey="row", squeeze=False)
     rows: list[Row] = []
@@ -67,8 +69,8 @@ def convergence(run: Run, groups: dict[str, list[str]]) -> tuple[Figure, list[Ro
                 for color, method in zip(PALETTE, methods, strict=False):
                     places = [getattr(point, axis) for point in found[method]]
                     means = [point.mean for point in found[method]]
-                    style = {"linestyle": dash, "color": color, "marker": "o", "markersize": 3}
-                    axes.plot(places, means, label=method, **style)
+                    shown = {"color": color} if method != reference else BLACK
+                    axes.plot(places, means, dash, marker="o", markersize=3, label=method, **shown)
             axes.set_xlabel(label)
         line[0].set_ylabel(f"{task.name}\nvalidation {TITLES[task.primary]}")
         rows += _rows(task, found)

@@ -59,7 +59,7 @@ def figures(run: Run, reference: str) -> dict[str, Drawn]:
             name = f"curves-{task.name}"
             drawn[name] = _drawn(CURVE_COLUMNS, *curves(task, groups, styles))
         if any(points(t) for task in run.tasks for t in task.training.values()):
-            drawn["convergence"] = _drawn(CONVERGENCE_COLUMNS, *convergence(run, groups))
+            drawn["convergence"] = _drawn(CONVERGENCE_COLUMNS, *convergence(run, groups, reference))
         if interleaved := [m for m in run.methods if measured(run.tasks[0], m)]:
             drawn["acceptance"] = _drawn(ACCEPTANCE_COLUMNS, *acceptance(run, interleaved, styles))
     return drawn

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.base import OUT, base, origin
+from pipelines.base import base, origin
+from pipelines.folders import BASE
 from skd import licences, models
 from skd.config import Params, load
 from skd.sections import FolderModel, HubModel, LayersModel
@@ -97,7 +98,7 @@ def test_a_hub_models_id_commit_and_licence_are_recorded(params, monkeypatch):
     for role, licence in (("teacher", None), ("student", "mine")):
         object.__setattr__(params.models, role, HubModel("hub", "org/model", license=licence))
         facts = {"id": "org/model", "revision": COMMIT, "trust_remote_code": False}
-        models.write_reference(OUT / role, **facts)
+        models.write_reference(BASE / role, **facts)
     expected = {"kind": "hub", "id": "org/model", "revision": COMMIT}
     assert origin("teacher", params) == expected | {"license": "gemma"}
     assert origin("student", params) == expected | {"license": "mine"}

@@ -19,9 +19,9 @@ from pipelines.sandbox import copy_project, environment
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
-# What a method's setting reaches; the runs of a sweep that did not change stay in scratch.
+# What a method's setting reaches; the runs of an analysis that did not change stay in scratch.
 SKD_STAGES = {"distill@skd", "evaluate", "probe", "report", "export"}
-SKD_STAGES |= {"sweep@threshold", "sweep@rules"}
+SKD_STAGES |= {"sweep@threshold", "sweep@rules", "fairness", "scaling@narrow"}
 RULES = [{"rule": "min_prob", "value": 0.3}, {"rule": "ratio", "value": 0.5}]
 
 

@@ -97,7 +97,7 @@ def test_a_set_that_was_not_tested_names_the_stage(root):
     facts = json.loads(path.read_text())
     facts["test_sets"] = {}
     path.write_text(json.dumps(facts))
-    with pytest.raises(UserError, match=r"no test set 'svamp'; rerun `dvc repro evaluate@skd`"):
+    with pytest.raises(UserError, match=r"no test set 'svamp'; rerun `dvc repro evaluate`"):
         built(root)
 
 

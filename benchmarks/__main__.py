@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         took = {"wall": round(time.time() - started), "cpu": round(_cpu_seconds() - spent)}
         print(f"{took['wall']} s, CPU {took['cpu']} s", file=sys.stderr, flush=True)
         found.setdefault("seconds", {})[name] = took
-        found["machine"] = _machine()
+        found["machine"] = machine("torch", "transformers", "trl", "numpy")
         _write(found)  # after every case: an interrupted run keeps what it measured
     print(f"{PAGE.relative_to(ROOT)} is written after {(time.time() - began) / 60:.1f} minutes")
 
@@ -86,8 +86,7 @@ def _write(found: dict[str, Any]) -> None:
     PAGE.write_text(_page(found), encoding="utf-8")
 
 
-def _machine() -> dict[str, str]:
-    packages = ("torch", "transformers", "trl", "numpy")
+def machine(*packages: str) -> dict[str, str]:
     cpu = platform.processor() or platform.machine()
     lines = Path("/proc/cpuinfo")
     if lines.exists():

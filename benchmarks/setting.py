@@ -22,6 +22,7 @@ from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
 from skd.sections import Acceptance, Distill, MethodSettings, Optimisation, Sampling
 from skd.sequences import Example, Vocabulary
+from skd.states import precision
 from skd.train import Run, make_responses, update
 
 PLAIN = Sampling()
@@ -45,7 +46,16 @@ class Setting:
         return asdict(self) | more
 
 
-def model(shape: tuple[int, int], vocabulary: int, seed: int, **changes: Any) -> PreTrainedModel:
+CPU = torch.device("cpu")
+
+
+def model(
+    shape: tuple[int, int],
+    vocabulary: int,
+    seed: int,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> PreTrainedModel:
     hidden, layers = shape
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -59,9 +69,9 @@ def model(shape: tuple[int, int], vocabulary: int, seed: int, **changes: Any) ->
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=None,
-        **changes,
     )
-    return LlamaForCausalLM(config).eval()
+    with device:
+        return LlamaForCausalLM(config).eval().to(dtype)
 
 
 @dataclass(frozen=True)
@@ -75,21 +85,24 @@ class Pair:
         """One rollout by the product's sampler."""
         setting = self.setting
         count = rows or setting.batch
-        return sample(
-            self.student,
-            prompts(setting)[:count],
-            setting.shared,
-            PLAIN,
-            setting.response,
-            noise(setting)[:, :count],
-            Teacher(self.teacher, Acceptance("top_k", self.k), PLAIN),
-            gamma,
-        )
+        with precision(self.student):
+            return sample(
+                self.student,
+                prompts(setting)[:count],
+                setting.shared,
+                PLAIN,
+                setting.response,
+                noise(setting)[:, :count],
+                Teacher(self.teacher, Acceptance("top_k", self.k), PLAIN),
+                gamma,
+            )
 
 
-def pair(setting: Setting, accepted: float = ACCEPTED) -> Pair:
-    student = model(setting.student, setting.vocabulary, 1)
-    teacher = model(setting.teacher, setting.vocabulary, 2).requires_grad_(False)
+def pair(setting: Setting, accepted: float = ACCEPTED, device: torch.device = CPU) -> Pair:
+    """On an accelerator as in the product: a student in fp32, a teacher in bf16."""
+    low = torch.float32 if device.type == "cpu" else torch.bfloat16
+    student = model(setting.student, setting.vocabulary, 1, device)
+    teacher = model(setting.teacher, setting.vocabulary, 2, device, low).requires_grad_(False)
     everything = Pair(setting, student, teacher, setting.vocabulary)
     rollout = everything.sample(rows=min(8, setting.batch))
     ranks = rollout.ranks[rollout.batch.response_mask].float()

@@ -40,7 +40,10 @@ def sft(params: Params) -> dict[str, Any]:
         rows = None if role == TEACHER else size
         return tuning(params, name, task, BASE / role, optimisation, int(number or 0), rows, device)
 
-    results = run_jobs([job(*run) for run in wanted], count(params.runtime, device))
+    # One process more than cores: three teachers on two cores take 183 s instead of 232 s when
+    # the third shares the cores instead of waiting for one to itself.
+    workers = count(params.runtime, device, extra=1)
+    results = run_jobs([job(*run) for run in wanted], workers)
     runs: dict[str, dict[str, dict[str, Any]]] = {task.name: {} for task in tasks}
     for (task, model, _), facts in zip(wanted, results, strict=True):
         runs[task.name][model] = facts

@@ -5,6 +5,7 @@ Knows no stage, no DVC and no Prefect.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a `UserError` is printed alone and ends it with status 2."""
+    _keep_freed_memory()
     try:
         main()
     except UserError as error:
@@ -37,6 +39,22 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a training step frees, for the next one to take.
+
+    By default it gives large blocks back to the system and gets them again, emptied, a page fault
+    per 4 KiB: 2,000 to 20,000 a step of the default's teacher, 5 % of its time and more.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # elsewhere than glibc there is nothing to set
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
+
+
+# malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD; bytes.
+_MALLOC = {-3: 32 * 2**20, -1: 2**31 - 1}
 
 
 def seconds() -> float:

@@ -28,12 +28,15 @@ def pick_device(runtime: Runtime) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def count(runtime: Runtime, device: torch.device) -> int:
-    """How many jobs run at once. SKD_WORKERS is set by whoever runs several stages at once."""
+def count(runtime: Runtime, device: torch.device, extra: int = 0) -> int:
+    """How many jobs run at once: one per core and `extra`, unless the user says how many.
+
+    SKD_WORKERS is set by whoever runs several stages at once.
+    """
     if device.type != "cpu":
         return 1
     asked = os.environ.get("SKD_WORKERS")
-    return int(asked) if asked else runtime.workers or len(os.sched_getaffinity(0))
+    return int(asked) if asked else runtime.workers or len(os.sched_getaffinity(0)) + extra
 
 
 def run_jobs(jobs: Sequence[Callable[[int], Result]], workers: int) -> list[Result]:

@@ -8,7 +8,7 @@ Knows states and logits; neither tokens' texts nor the optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,11 @@ from skd.methods import Method
 from skd.sections import Divergence
 from skd.states import head
 
-# Logits that are alive at once, per model: 32 MiB in fp32. Half of it and twice it are slower.
-_CHUNK_LOGITS = 2**23
+# Logits that are alive at once, per model: 16 MiB in fp32 on a CPU. An accelerator needs more of
+# them to be busy.
+_CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
+# What goes through softmax, divergence and gradient together: what a CPU's cache holds.
+_BLOCK_LOGITS = {"cpu": 2**19, "cuda": 2**26}
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,18 @@ def method_loss(
     micro-batches it was cut into.
     """
 
-    def work(rows: slice, logits: Tensor) -> Chunk:
+    def work(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         other = None if teacher is None else teacher.logits(rows, size)
         marks = None if replaced is None else replaced[rows]
-        return token_loss(method, divergence, logits, other, targets[rows], marks)
+        each = _rows(_BLOCK_LOGITS, logits.device, size)
+        parts = [_cut(x, each, len(logits)) for x in (logits, other, targets[rows], marks)]
+        made = []
+        for ours, *rest in zip(*parts, strict=True):
+            loss, kl, slope = token_loss(method, divergence, ours, *rest)
+            ours.copy_(slope)
+            made.append((loss, kl))
+        losses, kls = zip(*made, strict=True)
+        return torch.cat(losses), torch.cat(kls)
 
     embedding = student.model.get_output_embeddings()
     leaves = [student.states, embedding.weight]
@@ -68,6 +79,15 @@ def method_loss(
         leaves = [leaf.detach() for leaf in leaves]
     total, kl = _Chunked.apply(work, student.model, size, *leaves)  # type: ignore[no-untyped-call]
     return total, None if teacher is None else kl
+
+
+def _rows(logits: dict[str, int], device: torch.device, size: int) -> int:
+    return max(1, logits.get(device.type, logits["cpu"]) // size)
+
+
+def _cut(x: Tensor | None, each: int, rows: int) -> Sequence[Tensor | None]:
+    """Views of `each` rows at a time."""
+    return [None] * -(-rows // each) if x is None else x.split(each)
 
 
 Chunk = tuple[Tensor, Tensor, Tensor]  # loss [n], KL(teacher ‖ student) [n], ∂loss/∂logits [n, V]
@@ -83,49 +103,59 @@ def token_loss(
 ) -> Chunk:
     """The loss of each token and its gradient by the student's logits; logits are raw [n, V].
 
-    The teacher's become log-probabilities in place.
+    Both models' logits are spent: the results stand in their memory.
     """
-    student_log = student.log_softmax(-1)
-    teacher_log = None if teacher is None else teacher.sub_(teacher.logsumexp(-1, keepdim=True))
-    loss = kl = torch.zeros_like(targets, dtype=student.dtype)
-    slope = None
+    student_log = _log_softmax_(student)
+    teacher_log = None if teacher is None else _log_softmax_(teacher)
+    labels, weights = _labels(method, student, teacher_log, targets, replaced)
+    loss = -weights * student_log.gather(-1, labels).squeeze(-1)
+    is_kl = bool(method.divergence) and divergence.name == "forward_kl"
+    kl, slope = torch.zeros_like(loss), None
+    if teacher_log is not None and not is_kl:  # for the log alone
+        kl = forward_kl(teacher_log.clone(), student_log, 0.0)[0]
     if method.divergence:
         assert teacher_log is not None
         values, slope = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta)
         loss, slope = loss + method.divergence * values, slope.mul_(method.divergence)
-        kl = values if divergence.name == "forward_kl" else kl
-    if teacher_log is not None and not (method.divergence and divergence.name == "forward_kl"):
-        kl = forward_kl(teacher_log, student_log, 0.0)[0]
+        kl = values if is_kl else kl
+    slope = torch.zeros_like(student) if slope is None else slope
     if method.cross_entropy:
-        labels, kept = _labels(method, teacher, targets, replaced)
-        weights = method.cross_entropy * kept.to(student.dtype)[:, None]
-        loss = loss - (weights * student_log.gather(-1, labels[:, None])).squeeze(-1)
-        slope = torch.zeros_like(student) if slope is None else slope
-        slope.scatter_add_(-1, labels[:, None], -weights)
-    assert slope is not None
+        slope.scatter_add_(-1, labels, -weights[:, None])
     return loss, kl, logit_gradient(slope, student_log)
 
 
+def _log_softmax_(logits: Tensor) -> Tensor:
+    """Log-probabilities in place: a row is read before it is written over."""
+    return torch.log_softmax(logits, -1, out=logits)
+
+
 def _labels(
-    method: Method, teacher: Tensor | None, targets: Tensor, replaced: Tensor | None
+    method: Method,
+    student: Tensor,
+    teacher: Tensor | None,
+    targets: Tensor,
+    replaced: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """[n] labels of the cross-entropy and [n] which of them count."""
-    everywhere = torch.ones_like(targets, dtype=torch.bool)
+    """[n, 1] labels of the cross-entropy and [n] their weights."""
+    weights = torch.full_like(student[:, 0], method.cross_entropy)
+    if method.label == "replaced":
+        weights *= 0.0 if replaced is None else replaced
     if method.label == "teacher_argmax":
         assert teacher is not None
-        return teacher.argmax(-1), everywhere
-    if method.label == "replaced":
-        return targets, torch.zeros_like(everywhere) if replaced is None else replaced
-    return targets, everywhere
+        return teacher.argmax(-1, keepdim=True), weights
+    return targets[:, None], weights
 
 
 class _Chunked(torch.autograd.Function):
-    """Sums of `work` over chunks of the student's logits, with the gradients made on the way."""
+    """Sums of `work` over chunks of the student's logits, with the gradients made on the way.
+
+    `work` gives a chunk's losses and KLs, and writes the losses' gradient over its logits.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
-        work: Callable[[slice, Tensor], Chunk],
+        work: Callable[[slice, Tensor], tuple[Tensor, Tensor]],
         model: PreTrainedModel,
         size: int,
         states: Tensor,
@@ -134,20 +164,21 @@ class _Chunked(torch.autograd.Function):
         inputs = (states, *parameters)
         gradients = [torch.zeros_like(x) if x.requires_grad else None for x in inputs]
         wanted = any(x.requires_grad for x in inputs)
-        losses: list[Tensor] = []
-        divergences: list[Tensor] = []
-        step = max(1, _CHUNK_LOGITS // size)
-        for start in range(0, len(states), step):
-            rows = slice(start, start + step)
+
+        def chunk(rows: slice) -> tuple[Tensor, Tensor]:  # its logits go when it returns
             leaf = states[rows].detach().requires_grad_(wanted)
             with torch.set_grad_enabled(wanted), _output(model) as raw:
                 logits = Predictions(model, leaf).logits(slice(None), size)
-            loss, kl, slope = work(rows, logits.detach())
-            losses.append(loss)
-            divergences.append(kl)
+            # Overwritten behind autograd's back: no family's head saves its logits for backward.
+            loss, kl = work(rows, slope := logits.data)
             if wanted:  # back through capping, scaling and the cut, then the product by hand
                 (slope,) = torch.autograd.grad(logits, raw, slope)
                 _add_product(slope[0], leaf.detach(), model, gradients, rows)
+            return loss, kl
+
+        step = _rows(_CHUNK_LOGITS, states.device, size)
+        sums = [chunk(slice(start, start + step)) for start in range(0, len(states), step)]
+        losses, divergences = zip(*sums, strict=True)
         ctx.gradients = gradients
         total, divergence = torch.cat(losses).sum(), torch.cat(divergences).sum()
         ctx.mark_non_differentiable(divergence)

@@ -1,7 +1,7 @@
 """What a run costs: wall seconds by phase, and peak memory.
 
-A lap is read only where the device has just been waited for, so that measuring adds no
-synchronisation. Knows no models and no training.
+A lap is read where the device has just been waited for: once or twice a step or block, never
+per token. Knows no models and no training.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class Stopwatch:
     @property
     def total(self) -> float:
         return sum(self.seconds.values())
+
+
+def wait(device: torch.device) -> None:
+    """Until what an accelerator was given is done, so that a lap is the work's own."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skd.meter import Stopwatch
-from skd.sequences import Batch, Vocabulary, pad
+from skd.sequences import Batch, Vocabulary, ids_on, on_device, pad
 
 # Dropping finished rows from both caches costs a copy of the live ones.
 COMPACT_BELOW = 0.8
@@ -71,7 +71,7 @@ class Rows:
     ) -> Rows:
         """Prompts alone. `spare` slots take proposals beyond the budget; `states`: [d] of zeros."""
         tokens, lengths = pad(prompts, pad_id)
-        tokens, lengths, noise = (x.to(states.device) for x in (tokens, lengths, noise))
+        tokens, lengths, noise = (on_device(x, states.device) for x in (tokens, lengths, noise))
         slots = tokens.shape[1] + noise.shape[-1] + spare
         buffer = tokens.new_full((len(tokens), slots), pad_id)
         buffer[:, : tokens.shape[1]] = tokens
@@ -107,9 +107,8 @@ class Rows:
         ended = is_any(last, eos) & (emitted > 0)
         self.alive = self.alive & ~ended & (emitted < self.noise.shape[-1])
 
-    def finished(self) -> Tensor | None:
+    def finished(self, alive: int) -> Tensor | None:
         """[n] rows that are done, once they are worth the copy of the others; None: not yet."""
-        alive = int(self.alive.sum())
         if alive == 0 or alive > COMPACT_BELOW * len(self.alive):
             return None
         return (~self.alive).nonzero().squeeze(1)
@@ -148,4 +147,4 @@ def uniform_noise(rows: int, max_new_tokens: int, source: torch.Generator) -> Te
 
 
 def is_any(tokens: Tensor, ids: tuple[int, ...]) -> Tensor:
-    return torch.isin(tokens, torch.tensor(ids, device=tokens.device))
+    return torch.isin(tokens, ids_on(ids, tokens.device))

@@ -25,7 +25,7 @@ from skd.cache import CachedModel
 from skd.logits import distribution, draw, rank
 from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
 from skd.sections import Acceptance, Sampling
-from skd.sequences import Vocabulary
+from skd.sequences import Vocabulary, ids_on
 from skd.states import head
 
 
@@ -68,14 +68,15 @@ def sample(
         for model, phase in zip(cached, meter.PHASES, strict=False):
             prefill(model, rows)
             cost.watch.lap(phase)
-        while bool(rows.alive.any()):
-            _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
-            if (finished := rows.finished()) is not None:
+        live = len(rows.alive)
+        while live:
+            live = _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
+            if (finished := rows.finished(live)) is not None:
                 done.append(rows.take(finished))
-                live = rows.alive.nonzero().squeeze(1)
-                rows = rows.take(live)
+                others = rows.alive.nonzero().squeeze(1)
+                rows = rows.take(others)
                 for model in cached:
-                    model.cache.select(live)
+                    model.cache.select(others)
     return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 
@@ -98,15 +99,20 @@ def _block(
     teacher: Teacher | None,
     pace: Pace,
     cost: Cost,
-) -> None:
-    """One round of Algorithm 1: propose, verify, keep the leading accepted run, replace."""
+) -> int:
+    """One round of Algorithm 1: propose, verify, keep the leading accepted run, replace.
+
+    Gives the number of rows that go on. A device is waited for where numbers are read: as the
+    block starts, between the models, at the rejected tokens and as it ends; never per token.
+    """
     gamma = pace.block_size
     positions = rows.known[:, None] + torch.arange(gamma, device=rows.known.device)  # [B, γ]
-    used = int(positions.max())
+    live, used = torch.stack([rows.alive.sum(), positions.max()]).tolist()
     drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
     usable = rows.usable(positions, vocabulary.eos)
-    cost.student_tokens += (live := int(rows.alive.sum())) * gamma
-    cost.watch.lap(meter.SAMPLING)  # reading `live` has waited for the device
+    cost.student_tokens += live * gamma
+    meter.wait(positions.device)
+    cost.watch.lap(meter.SAMPLING)
     kept = usable
     if teacher is not None:
         proposals = _verify(cached[1], rows, vocabulary, positions, used, drawn_from)
@@ -117,8 +123,11 @@ def _block(
         cost.teacher_tokens += live * gamma
     replaced = (usable & ~kept).any(-1)
     rows.advance(kept.sum(-1) + replaced, vocabulary.eos)
-    pace.learn(int(kept.sum()), int(replaced.sum()))
+    counts = torch.stack([kept.sum(), replaced.sum(), rows.alive.sum()])
+    stayed, changed, alive = map(int, counts.tolist())
+    pace.learn(stayed, changed)
     cost.watch.lap(meter.SAMPLING if teacher is None else meter.TEACHER)
+    return alive
 
 
 def _propose(
@@ -191,9 +200,7 @@ def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     cut = logits[:, : vocabulary.size]
     if not vocabulary.forbidden:
         return cut
-    cut = cut.clone()
-    cut[:, list(vocabulary.forbidden)] = -torch.inf
-    return cut
+    return cut.index_fill(1, ids_on(vocabulary.forbidden, cut.device), -torch.inf)
 
 
 _PREFILL_ROWS = 32

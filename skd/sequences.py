@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -93,8 +94,23 @@ class Batch:
         return [self.take(slice(i, i + size)) for i in range(0, count, size)]
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        moved = {
+            n: on_device(value, device) for n, value in vars(self).items() if value is not None
+        }
         return dataclasses.replace(self, **moved)
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Through pinned memory to an accelerator, so that the copy runs beside the host's work."""
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=32)
+def ids_on(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    """[n] kept on the device: a copy for each token sampled would wait for it each time."""
+    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -102,7 +102,7 @@ def speculate(
             cost.teacher_passes += 1
             cost.teacher_tokens += live * (gamma + 1)
             rows.advance(emitted.sum(-1), vocabulary.eos)
-            if (finished := rows.finished()) is not None:
+            if (finished := rows.finished(int(rows.alive.sum()))) is not None:
                 done.append(rows.take(finished))
                 left = rows.alive.nonzero().squeeze(1)
                 rows = rows.take(left)

@@ -69,12 +69,13 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
     given = _Given(last_hidden_state=states[None])
     decoder.forward = lambda *_, **__: given
     try:
-        logits: Tensor = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model)).logits[0]
+        output = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model))
     finally:
         if shadowed is None:
             del decoder.forward
         else:
             decoder.forward = shadowed
+    logits: Tensor = output.logits.squeeze(0)  # by [0] the backward pass would fill a copy
     return logits
 
 

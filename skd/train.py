@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ from skd.files import write_folder
 from skd.losses import Predictions, method_loss
 from skd.meter import DATA, LOSS, OPTIMISER, VALIDATION, Stopwatch
 from skd.methods import METHODS, Kept, Method, Responses, respond
+from skd.schedule import batch_indices, learning_rate
 from skd.sections import Distill, MethodSettings, Optimisation
-from skd.seeding import derive, generator
+from skd.seeding import derive
 from skd.sequences import Batch, Example, Vocabulary
 from skd.states import batch_states, precision
 
@@ -58,6 +60,10 @@ class Run:
     @property
     def optimisation(self) -> Optimisation:
         return self.distill.optimisation
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        return [len(e.prompt) + len(e.response) for e in self.examples]
 
 
 def train(run: Run) -> Facts:
@@ -118,30 +124,6 @@ def train(run: Run) -> Facts:
     return facts
 
 
-def learning_rate(optimisation: Optimisation, override: float | None, step: int) -> float:
-    """Linear warm-up, then decay to 0 at the last step; a function of the step alone."""
-    peak = override or optimisation.learning_rate
-    warm = round(optimisation.warmup * optimisation.steps)
-    if step < warm:
-        return peak * (step + 1) / warm
-    left = (optimisation.steps - step) / max(1, optimisation.steps - warm)
-    shapes = {"linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left)), "none": 1.0}
-    return peak * shapes[optimisation.decay]
-
-
-def batch_indices(count: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """Rows of optimiser step `step`: epochs of seeded permutations, laid end to end."""
-    chosen = []
-    for place in range(step * batch_size, (step + 1) * batch_size):
-        epoch, offset = divmod(place, count)
-        chosen.append((epoch, offset))
-    orders = {
-        epoch: torch.randperm(count, generator=generator(seed, "order", epoch)).tolist()
-        for epoch in {epoch for epoch, _ in chosen}
-    }
-    return [orders[epoch][offset] for epoch, offset in chosen]
-
-
 # --------------------------------------------------------------------- a step
 def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Responses | None]]:
     """Batches of this step and, with `rollout_steps` > 1, of those that share its rollout.
@@ -153,7 +135,7 @@ def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Res
     examples = [
         run.examples[i]
         for later in range(step, step + steps)
-        for i in batch_indices(len(run.examples), size, later, run.seed)
+        for i in batch_indices(run.lengths, run.optimisation, later, run.seed)
     ]
     with precision(run.student):
         made = respond(

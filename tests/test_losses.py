@@ -56,7 +56,8 @@ def gradients(model) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monkeypatch) -> None:
     """Tied and soft-capped heads, padded embeddings, chunks of one row and of all."""
-    monkeypatch.setattr(losses, "_CHUNK_LOGITS", rows * SIZE)
+    monkeypatch.setitem(losses._CHUNK_LOGITS, "cpu", rows * SIZE)
+    monkeypatch.setitem(losses._BLOCK_LOGITS, "cpu", max(1, rows // 3) * SIZE)
     student, teacher = (
         build(family, seed=s, vocab_size=SIZE + n, tie_word_embeddings=True)
         for s, n in ((1, 3), (2, 9))
@@ -88,7 +89,7 @@ def test_every_method_is_the_weighted_sum_of_its_parts(method) -> None:
     student = torch.randn(*shape, generator=source, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(*shape, generator=source, dtype=torch.float64)
     values, _, gradient = token_loss(
-        method, Divergence(), student.detach(), teacher, BATCH.targets, MARKS
+        method, Divergence(), student.detach().clone(), teacher.clone(), BATCH.targets, MARKS
     )
     wanted = written_out(method, Divergence(), student, teacher, MARKS)
     wanted.backward()
@@ -137,8 +138,9 @@ def test_a_real_vocabulary_keeps_single_precision_accurate(name) -> None:
         3 * torch.randn(2, 4, 49_152, generator=source, dtype=torch.float64)
     ).unbind()
     method, targets = METHODS["supervised_kd"], torch.tensor([0, 1, 2, 3])
+    pair = (student.float(), teacher.float())
     exact = token_loss(method, Divergence(name), student, teacher, targets, None)
-    single = token_loss(method, Divergence(name), student.float(), teacher.float(), targets, None)
+    single = token_loss(method, Divergence(name), *pair, targets, None)
     assert torch.allclose(single[0].double(), exact[0], rtol=1e-4, atol=1e-6)
     assert (single[2] - exact[2]).norm() <= 1e-4 * exact[2].norm()
 

@@ -1,0 +1,260 @@
+"""The engine on an accelerator: right in bf16, how fast, how much memory, against its own CPU path.
+
+`python -m benchmarks.accelerator` needs one GPU and writes benchmarks/accelerator-<name>.json and,
+from all such files, docs/benchmarks-accelerator.md. Wall seconds after waiting for the device.
+Knows the same models as the other cases; no files but its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import naive
+from benchmarks.__main__ import ROOT, machine
+from benchmarks.setting import CPU, PLAIN, Pair, Setting, own_step, pair
+from skd import losses
+from skd.losses import Predictions, method_loss
+from skd.meter import wait
+from skd.methods import METHODS
+from skd.sampling import Teacher, sample
+from skd.sections import Acceptance, Divergence
+from skd.states import batch_states, precision
+from tests.reference import interleaved as token_level
+from tests.tiny import VOCABULARY, build
+from tests.tiny import prompts as ragged
+
+PAGE = ROOT / "docs" / "benchmarks-accelerator.md"
+# Close to Qwen2.5 1.5B and 0.5B: hidden size, layers; its vocabulary.
+REAL = Setting((1536, 28), (896, 24), vocabulary=151_936, batch=16, prompt=128, response=128)
+
+
+def oracle(device: torch.device) -> dict[str, Any]:
+    """Rows equal to Algorithm 1 as written and run on a CPU; fp64 on both."""
+    same = total = 0
+    rule, length = Acceptance("top_k", 3), 24
+    for seed in range(3):
+        student, teacher = build(seed=2 * seed), build(seed=2 * seed + 1)
+        rows = ragged(8, seed)
+        uniforms = torch.rand(
+            3, 8, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        wanted = [
+            token_level(
+                student, teacher, row, VOCABULARY, PLAIN, PLAIN, rule, length, uniforms[:, i]
+            ).response
+            for i, row in enumerate(rows)
+        ]
+        student, teacher = student.to(device), teacher.to(device)
+        for gamma in (1, 3, "auto"):
+            made = sample(
+                student, rows, VOCABULARY, PLAIN, length, uniforms,
+                Teacher(teacher, rule, PLAIN), gamma,  # type: ignore[arg-type]
+            ).batch.to(CPU)  # fmt: skip
+            for i, response in enumerate(wanted):
+                start, stop = int(made.prompt_lengths[i]), int(made.lengths[i])
+                same += made.tokens[i, start:stop].tolist() == response
+                total += 1
+    return {"rows": total, "equal": same}
+
+
+def half_precision(device: torch.device) -> dict[str, Any]:
+    """Loss and gradient in bf16 over fp32 weights against fp32 on a CPU, and kept states."""
+    small = Setting(batch=8, response=64)
+    found: dict[str, Any] = {}
+    exact = _loss_and_gradient(pair(small), CPU)
+    for name, where in (("fp32", False), ("bf16", True)):
+        made = _loss_and_gradient(pair(small), device, half=where)
+        found[name] = {
+            "loss_relative_error": abs(made[0] - exact[0]) / exact[0],
+            "gradient_relative_error": ((made[1] - exact[1]).norm() / exact[1].norm()).item(),
+        }
+    on_device = pair(small, device=device)
+    with torch.no_grad(), precision(on_device.student):
+        batch = on_device.sample().batch
+        kept, fresh = batch.teacher_states, batch_states(on_device.teacher, batch)
+        assert kept is not None
+        where = batch.predictors
+        error = (kept[where].float() - fresh[where].float()).norm() / fresh[where].float().norm()
+    found["bf16"]["kept_states_relative_error"] = error.item()
+    return found
+
+
+def _loss_and_gradient(
+    made: Pair, device: torch.device, half: bool = False
+) -> tuple[float, Tensor]:
+    """Of one batch that a CPU sampled."""
+    batch = made.sample().batch.to(device)
+    made.student.to(device), made.teacher.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        states = batch_states(made.student, batch)[batch.predictors]
+        with torch.no_grad():
+            taught = batch_states(made.teacher, batch)[batch.predictors]
+        total, _ = method_loss(
+            METHODS["skd"], Divergence(), Predictions(made.student, states),
+            Predictions(made.teacher, taught), batch.targets, None, made.setting.vocabulary,
+        )  # fmt: skip
+    (total / batch.response_tokens).backward()
+    gradients = [p.grad.flatten().cpu() for p in made.student.parameters() if p.grad is not None]
+    return total.item() / batch.response_tokens, torch.cat(gradients)
+
+
+def against_cpu(device: torch.device, runs: int) -> dict[str, Any]:
+    """Seconds of one step of the same small pair: fp32 on all cores, bf16 on the device."""
+    made = pair(Setting())
+    cpu = _seconds({"skd": own_step(made, "skd"), "on_policy": own_step(made, "on_policy_kd")}, 2)
+    moved = pair(Setting(), device=device)
+    works = {m: own_step(moved, n) for m, n in (("skd", "skd"), ("on_policy", "on_policy_kd"))}
+    there = _seconds(works, runs, device)
+    return {
+        "setting": made.setting.facts(k=made.k, threads=torch.get_num_threads()),
+        "cpu_seconds": cpu,
+        "device_seconds": there,
+    }
+
+
+def real_size(device: torch.device, runs: int) -> dict[str, Any]:
+    """Steps of a pair of real size: ours by γ, and the plain design."""
+    made = pair(REAL, device=device)
+    works = {
+        "skd": own_step(made, "skd"),
+        "skd γ=1": own_step(made, "skd", 1),
+        "skd γ=4": own_step(made, "skd", 4),
+        "on_policy_kd": own_step(made, "on_policy_kd"),
+        "supervised_kd": own_step(made, "supervised_kd"),
+    }
+    seconds, peaks = _seconds(works, runs, device), {}
+    for name, work in works.items():
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        peaks[name] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return {
+        "setting": REAL.facts(k=made.k),
+        "parameters": [made.teacher.num_parameters(), made.student.num_parameters()],
+        "seconds": seconds,
+        "peak_mib": peaks,
+        "sampled_tokens": REAL.batch * REAL.response,
+    }
+
+
+def chunks(device: torch.device, runs: int) -> dict[str, Any]:
+    """Head, forward KL and gradients of 2,048 tokens, by how many logits are alive at once."""
+    setting = replace(REAL, teacher=(1536, 1), student=(896, 1), batch=2)
+    made = pair(setting, device=device)
+    rows = 2048
+    states = torch.randn(rows, 896, device=device, dtype=torch.bfloat16)
+    taught = torch.randn(rows, 1536, device=device, dtype=torch.bfloat16)
+    targets = torch.zeros(rows, dtype=torch.long, device=device)
+
+    def fused(logits: int) -> Callable[[], None]:
+        def work() -> None:
+            losses._CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
+            with precision(made.student):
+                total, _ = method_loss(
+                    METHODS["skd"], Divergence(),
+                    Predictions(made.student, states.clone().requires_grad_()),
+                    Predictions(made.teacher, taught), targets, None, setting.vocabulary,
+                )  # fmt: skip
+            (total / rows).backward()
+            made.student.zero_grad()
+
+        return work
+
+    def plain() -> None:
+        with precision(made.student):
+            student = made.student.lm_head(states.clone().requires_grad_()).float()
+            with torch.no_grad():
+                teacher = made.teacher.lm_head(taught).float()
+        (naive.forward_kl(student, teacher) / rows).backward()
+        made.student.zero_grad()
+
+    before = losses._CHUNK_LOGITS["cuda"]
+    works = {"naive": plain} | {f"2^{n}": fused(2**n) for n in range(22, 29)}
+    seconds, peaks = _seconds(works, runs, device), {}
+    for name, work in works.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        base = torch.cuda.memory_allocated(device)
+        work()
+        peaks[name] = round((torch.cuda.max_memory_allocated(device) - base) / 2**20)
+    losses._CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = before
+    return {"rows": rows, "chosen": before, "seconds": seconds, "extra_peak_mib": peaks}
+
+
+def waits(device: torch.device) -> dict[str, Any]:
+    """How often the host waits for the device in one interleaved rollout, and per emitted token."""
+    import warnings
+
+    made = pair(Setting(batch=8), device=device)
+    made.sample()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rollout = made.sample()
+    torch.cuda.set_sync_debug_mode("default")
+    places: dict[str, int] = {}
+    for one in caught:
+        place = f"{Path(one.filename).name}:{one.lineno}"
+        places[place] = places.get(place, 0) + 1
+    passes, tokens = rollout.cost.teacher_passes, rollout.batch.response_tokens
+    return {"blocks": passes, "tokens": tokens, "waits": len(caught), "where": places}
+
+
+def _seconds(
+    works: Mapping[str, Callable[[], object]], runs: int, device: torch.device = CPU
+) -> dict[str, float]:
+    """Median wall seconds, the pieces of work taking turns."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(runs + 1):  # the first round warms up
+        for name, work in works.items():
+            wait(device)
+            began = time.perf_counter()
+            work()
+            wait(device)
+            if turn:
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+CASES: dict[str, Callable[[torch.device, int], Any]] = {
+    "oracle": lambda device, _: oracle(device),
+    "half_precision": lambda device, _: half_precision(device),
+    "waits": lambda device, _: waits(device),
+    "chunks": chunks,
+    "real_size": real_size,
+    "against_cpu": against_cpu,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="repetitions per piece of work")
+    parser.add_argument("--only", choices=CASES, nargs="+", help="these cases alone")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks", help="folder of the JSON")
+    arguments = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        sys.exit("error: no CUDA device: these cases measure one; `make bench` needs none")
+    device = torch.device("cuda")
+    name = torch.cuda.get_device_name(device)
+    found: dict[str, Any] = {"device": name, "machine": machine("torch", "transformers")}
+    for case in arguments.only or CASES:
+        began = time.perf_counter()
+        found[case] = CASES[case](device, arguments.runs)
+        print(f"{case}: {json.dumps(found[case], ensure_ascii=False)}", flush=True)
+        print(f"{case} took {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        file = arguments.out / f"accelerator-{name.replace(' ', '-').lower()}.json"
+        file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

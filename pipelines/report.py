@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import subprocess
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from skd.config import Params, canonical, load, plain
@@ -22,6 +23,8 @@ from skd.report.read import read_run
 from skd.report.results import results_csv
 from skd.report.sheets import sheets
 from skd.report.signatures import signatures
+from skd.report.stages import read_parts
+from skd.sections import Experiment
 
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
@@ -81,6 +84,7 @@ def build(params: Params, root: Path, found: Provenance) -> None:
         verdicts,
         pairs,
         findings,
+        read_parts(root, _items(experiment)),
         reference,
         found,
         list(drawn),
@@ -95,6 +99,12 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     write_text(
         out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
     )
+
+
+def _items(experiment: Experiment) -> set[str]:
+    """What a stage of several parts names them after."""
+    named = (experiment.tasks, experiment.methods, experiment.sweeps, experiment.students)
+    return {"starts", *chain.from_iterable(named)}
 
 
 def provenance(params: Params, root: Path) -> Provenance:

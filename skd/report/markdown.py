@@ -12,6 +12,7 @@ from skd.report.provenance import Provenance
 from skd.report.run import Run
 from skd.report.samples import samples
 from skd.report.signatures import CHECKS, Finding
+from skd.report.stages import Part, wall_time
 
 MEANING = (
     "A method *wins* on a task where it is better than every baseline that began from the same "
@@ -29,13 +30,14 @@ def report(
     families: dict[str, list[Family]],
     pairs: list[Pair],
     findings: list[Finding],
+    parts: list[Part],
     reference: str,
     provenance: Provenance,
     figures: list[str],
     samples_per_task: int,
 ) -> str:
     """The whole report. `figures` are names in `figures/`, a .png and a .csv each."""
-    parts = [
+    sections = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
         _conclusion(run, families, reference),
@@ -53,9 +55,9 @@ def report(
         "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
         *(samples(task, reference, samples_per_task) for task in run.tasks),
         _paper(run),
-        _provenance(run, provenance),
+        _provenance(run, parts, provenance),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in sections if part) + "\n"
 
 
 def _opening(run: Run, provenance: Provenance) -> str:
@@ -219,14 +221,16 @@ def _paper(run: Run) -> str:
     )
 
 
-def _provenance(run: Run, provenance: Provenance) -> str:
-    parts = [
+def _provenance(run: Run, parts: list[Part], provenance: Provenance) -> str:
+    sections = [
         "## What ran",
-        facts.what_ran(run, provenance),
+        facts.what_ran(run, parts, provenance),
         facts.data_table(run),
         facts.pair_table(run),
-        "Wall time as each stage measured it; stages may have run side by side.",
-        facts.wall_time(run),
+        "Wall time as each stage measured it, the longest first; *parts* are its metrics files. "
+        "Stages may have run side by side; `evaluate` adds up its models, which did. `report` and "
+        "`export` are not in it.",
+        wall_time(parts),
         "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
         "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
@@ -237,4 +241,4 @@ def _provenance(run: Run, provenance: Provenance) -> str:
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in sections if part)

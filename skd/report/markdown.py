@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from skd.report import choice, tables, test_sets, words
+from skd.report import choice, crosscheck, tables, test_sets, words
 from skd.report import provenance as facts
 from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
+from skd.report.evidence import Evidence
 from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
@@ -27,16 +28,14 @@ MEANING = (
 def report(
     run: Run,
     analyses: Analyses,
-    families: dict[str, list[Family]],
-    pairs: list[Pair],
-    findings: list[Finding],
+    evidence: Evidence,
     parts: list[Part],
-    reference: str,
     provenance: Provenance,
     figures: list[str],
     samples_per_task: int,
 ) -> str:
     """The whole report. `figures` are names in `figures/`, a .png and a .csv each."""
+    reference, families, pairs = evidence.reference, evidence.families, evidence.pairs
     sections = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
@@ -44,7 +43,7 @@ def report(
         choice.section(run, pairs, analyses),
         _main(run, families, reference),
         _figure("comparison", "Primary metric per method with 95 % intervals", figures),
-        _signatures(findings),
+        _signatures(evidence.findings),
         _records(run, pairs),
         _comparisons(run, families),
         test_sets.section(run, families, reference),
@@ -55,6 +54,7 @@ def report(
         "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
         *(samples(task, reference, samples_per_task) for task in run.tasks),
         _paper(run),
+        crosscheck.section(evidence.checks, families),
         _provenance(run, parts, provenance),
     ]
     return "\n\n".join(part for part in sections if part) + "\n"
@@ -237,7 +237,8 @@ def _provenance(run: Run, parts: list[Part], provenance: Provenance) -> str:
         "[equal budgets](tables/fairness.csv), [students](tables/students.csv), "
         "[proposals](tables/proposals.csv), [course](tables/course.csv), "
         "[drafts](tables/drafts.csv), "
-        "[other test sets](tables/test_sets.csv). "
+        "[other test sets](tables/test_sets.csv), "
+        "[sacrebleu's tests](tables/sacrebleu.csv). "
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]

@@ -12,7 +12,7 @@ from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
 from skd.report.run import Run
 from skd.report.samples import samples
-from skd.report.signatures import CHECKS, Finding
+from skd.report.signatures import AWAY, HOME, Finding, checked
 from skd.report.stages import Part, wall_time
 
 MEANING = (
@@ -43,7 +43,7 @@ def report(
         choice.section(run, pairs, analyses),
         _main(run, families, reference),
         _figure("comparison", "Primary metric per method with 95 % intervals", figures),
-        _signatures(evidence.findings),
+        _signatures(run, evidence.findings),
         _records(run, pairs),
         _comparisons(run, families),
         test_sets.section(run, families, reference),
@@ -123,11 +123,14 @@ def _figure(name: str, caption: str, figures: list[str]) -> str:
     return f"![{caption}](figures/{name}.png)\n\n[Its data](figures/{name}.csv)"
 
 
-def _signatures(findings: list[Finding]) -> str:
-    title = f"## Failure signatures\n\nChecked for every method and task: {', '.join(CHECKS)}."
+def _signatures(run: Run, findings: list[Finding]) -> str:
+    names = f"for every method and task: {', '.join(checked(HOME))}"
+    if run.test_sets:
+        names += f"; on other test sets, where the task did not show it: {', '.join(checked(AWAY))}"
+    title = "## Failure signatures\n\n"
     if not findings:
-        return f"{title} None was found."
-    return f"{title}\n\n{tables.signature_table(findings)}"
+        return f"{title}Checked {names}. None was found."
+    return f"{title}{tables.signature_table(findings)}\n\nChecked {names}."
 
 
 def _records(run: Run, pairs: list[Pair]) -> str:

@@ -39,8 +39,7 @@ def report(
     sections = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
-        _conclusion(run, families, reference),
-        choice.section(run, pairs, analyses),
+        _conclusion(run, evidence, analyses),
         _main(run, families, reference),
         _figure("comparison", "Primary metric per method with 95 % intervals", figures),
         _signatures(run, evidence.findings),
@@ -71,7 +70,9 @@ def _opening(run: Run, provenance: Provenance) -> str:
     )
 
 
-def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+def _conclusion(run: Run, evidence: Evidence, analyses: Analyses) -> str:
+    """The answer, what to use, then each task and what the words mean."""
+    families = evidence.families
     bullets = [
         f"- {words.task_words(family)}" for task in run.tasks for family in families[task.name]
     ]
@@ -80,10 +81,16 @@ def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> 
         if len(run.seeds) > 1
         else ("one seed, so nothing is known about the spread between training runs")
     )
-    examples = ", ".join(f"{len(task.rows):,} test examples of {task.name}" for task in run.tasks)
+    sizes = [f"{len(task.rows):,}" for task in run.tasks]
+    if len(set(sizes)) == 1:
+        examples = f"{sizes[0]} test examples of each task"
+    else:
+        of_task = zip(sizes, run.tasks, strict=True)
+        examples = ", ".join(f"{size} test examples of {task.name}" for size, task in of_task)
     parts = [
-        words.headline(run, reference, families),
-        "\n".join(bullets),
+        words.headline(run, evidence.reference, families),
+        choice.section(run, evidence.pairs, analyses),
+        "### Task by task\n\n" + "\n".join(bullets) if bullets else "",
         f"{MEANING} Evidence: {seeds}; {examples}.",
         _not_scored(run),
     ]

@@ -17,8 +17,9 @@ from sacrebleu.significance import PairedTest
 from pipelines.report import main
 from skd.config import load
 from skd.metrics.base import Batch
+from skd.metrics.paired import SCORERS, SEED_VARIABLE, paired
 from skd.metrics.score import score
-from skd.report.crosscheck import METRICS, SEED_VARIABLE, checks, paired
+from skd.report.crosscheck import checks
 from skd.report.read import read_run
 from skd.report.run import Example, Run
 
@@ -47,10 +48,10 @@ def corpus(rows: int, kept: dict[str, float], seeds: int = 1) -> tuple[list[dict
 
 def outcome(data: list[dict], systems: dict, trials: int = 1000) -> dict:
     references = Batch(data, [], []).references
-    return paired(systems, {name: scorer(references) for name, scorer in METRICS.items()}, trials)
+    return paired(systems, {name: scorer(references) for name, scorer in SCORERS.items()}, trials)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORERS)
 def test_the_numbers_are_those_of_sacrebleus_own_metrics(metric):
     data, systems = corpus(30, {"ours": 0.8, "near": 0.75, "far": 0.4}, seeds=2)
     streams = list(zip_longest(*[row["references"] for row in data] * 2))
@@ -68,7 +69,7 @@ def test_the_numbers_are_those_of_sacrebleus_own_metrics(metric):
     assert "seed:12345" in str(signature)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORERS)
 @pytest.mark.parametrize("share", [0.35, 0.6, 0.7])
 def test_p_is_the_share_of_all_exchanges_that_are_more_extreme(metric, share):
     """All 2^8 assignments of outputs to systems, scored one by one by `skd.metrics`."""
@@ -167,7 +168,7 @@ def test_the_report_shows_it_beside_our_verdicts_and_is_the_same_again(root):
     with (root / "reports" / "tables" / "sacrebleu.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["metric"], row["other"]) for row in rows} == {
-        (metric, other) for metric in METRICS for other in ("sft", "on_policy_kd")
+        (metric, other) for metric in SCORERS for other in ("sft", "on_policy_kd")
     }
     ours = {row["other"]: row["verdict_of_the_report"] for row in rows}
     assert ours["sft"] == "better"

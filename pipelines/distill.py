@@ -6,7 +6,6 @@ that touches one task or seed trains that one alone.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -16,13 +15,12 @@ from typing import Any
 
 from pipelines import folders
 from pipelines.inputs import training_task
+from pipelines.item import run_item
 from pipelines.jobs import distilling
 from pipelines.stage import run as run_stage
-from pipelines.stage import write_metrics
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Params, load, plain
-from skd.errors import UserError
+from skd.config import Params, plain
 from skd.files import write_files, write_folder
 
 LOGS = Path("logs/distill")
@@ -49,8 +47,6 @@ COLUMNS = (
 
 def distill(params: Params, method: str) -> dict[str, Any]:
     """Fill models/students/<method>/<task>/<seed> and the logs; returns the runs' facts."""
-    if method not in params.methods:
-        raise UserError(f"methods.{method} is missing in params.yaml")
     device = pick_device(params.runtime)
     settings = params.methods[method]
     tasks = [training_task(params, name) for name in params.experiment.tasks]
@@ -105,12 +101,7 @@ def _short(value: Any) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("method", help="a row of `methods` in params.yaml")
-    arguments = parser.parse_args(argv)
-    params = load()
-    facts = distill(params, arguments.method)
-    write_metrics(f"distill/{arguments.method}", pick_device(params.runtime), facts)
+    run_item(argv, distill, __doc__, argument="method", section="methods", metrics="distill")
 
 
 if __name__ == "__main__":

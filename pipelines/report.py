@@ -6,22 +6,23 @@ import argparse
 import hashlib
 import subprocess
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from skd.config import Params, canonical, load, plain
 from skd.files import write_files, write_text
 from skd.report.analyses import read_analyses
 from skd.report.cards import cards
-from skd.report.compare import families
+from skd.report.evidence import weigh
 from skd.report.figures import figures, files
 from skd.report.markdown import report
 from skd.report.page import page
-from skd.report.pairs import all_pairs
 from skd.report.provenance import Provenance
 from skd.report.read import read_run
 from skd.report.results import results_csv
 from skd.report.sheets import sheets
-from skd.report.signatures import signatures
+from skd.report.stages import read_parts
+from skd.sections import Experiment
 
 DESCRIPTION = """\
 Write the report of the run that params.yaml describes.
@@ -63,10 +64,8 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
     run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
     reference = settings.reference_method
-    verdicts = families(run, reference, resamples=settings.resamples, seed=settings.seed)
+    evidence = weigh(run, reference, resamples=settings.resamples, seed=settings.seed)
     drawn = figures(run, reference)
-    pairs = all_pairs(run, resamples=settings.resamples, seed=settings.seed)
-    findings = signatures(run)
     analyses = read_analyses(
         root,
         experiment.sweeps,
@@ -78,10 +77,8 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     text = report(
         run,
         analyses,
-        verdicts,
-        pairs,
-        findings,
-        reference,
+        evidence,
+        read_parts(root, _items(experiment)),
         found,
         list(drawn),
         settings.samples_per_task,
@@ -90,11 +87,17 @@ def build(params: Params, root: Path, found: Provenance) -> None:
     write_files(out / "figures", files(drawn))
     write_files(out / "cards", cards(run, found))
     write_text(out / "results.csv", results_csv(run))
-    write_files(out / "tables", sheets(run, analyses, verdicts, pairs, findings))
+    write_files(out / "tables", sheets(run, analyses, evidence))
     write_text(out / "report.md", text)
     write_text(
         out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
     )
+
+
+def _items(experiment: Experiment) -> set[str]:
+    """What a stage of several parts names them after."""
+    named = (experiment.tasks, experiment.methods, experiment.sweeps, experiment.students)
+    return {"starts", *chain.from_iterable(named)}
 
 
 def provenance(params: Params, root: Path) -> Provenance:

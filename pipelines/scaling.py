@@ -6,7 +6,6 @@ trained again: its runs stand in `distill`.
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,21 @@ import torch
 
 from pipelines.folders import BASE
 from pipelines.inputs import training_task
+from pipelines.item import run_item
 from pipelines.jobs import distilling, tuning
 from pipelines.placing import check, corpora, materialise, pretraining
-from pipelines.stage import fingerprint, key, write_metrics
+from pipelines.stage import fingerprint, key
 from pipelines.stage import run as run_stage
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
-from skd.config import Params, load, plain
-from skd.errors import UserError
+from skd.config import Params, plain
 from skd.sections import ProceduralModel
 
 
 def scale(params: Params, name: str) -> dict[str, Any]:
     """-> the student's size and its runs: task -> method -> seed -> facts."""
     asked = params.scaling
-    if name not in asked.students:
-        raise UserError(f"scaling.students.{name} is missing in params.yaml")
     device = pick_device(params.runtime)
     workers = count(params.runtime, device)
     base = _place(name, params, device)
@@ -97,12 +94,9 @@ def _place(name: str, params: Params, device: torch.device) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("student", help="a row of `scaling.students` in params.yaml")
-    arguments = parser.parse_args(argv)
-    params = load()
-    facts = scale(params, arguments.student)
-    write_metrics(f"scaling/{arguments.student}", pick_device(params.runtime), facts)
+    run_item(
+        argv, scale, __doc__, argument="student", section="scaling.students", metrics="scaling"
+    )
 
 
 if __name__ == "__main__":

@@ -6,27 +6,23 @@ where the validation rows agree. Never reads the test split.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from pipelines.inputs import training_task
+from pipelines.item import run_item
 from pipelines.jobs import distilling
 from pipelines.stage import run as run_stage
-from pipelines.stage import write_metrics
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Params, label, load, plain
-from skd.errors import UserError
+from skd.config import Params, label, plain
 
 EXAMPLES = "student_examples"  # the one setting that is not in a row of `methods`
 
 
 def sweep(params: Params, name: str) -> dict[str, Any]:
     """-> the facts of every run: tasks -> value -> seed."""
-    if name not in params.sweeps:
-        raise UserError(f"sweeps.{name} is missing in params.yaml")
     asked, device = params.sweeps[name], pick_device(params.runtime)
     optimisation = replace(
         params.distill.optimisation, validation_examples=asked.validation_examples
@@ -57,12 +53,7 @@ def sweep(params: Params, name: str) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="a row of `sweeps` in params.yaml")
-    arguments = parser.parse_args(argv)
-    params = load()
-    facts = sweep(params, arguments.name)
-    write_metrics(f"sweeps/{arguments.name}", pick_device(params.runtime), facts)
+    run_item(argv, sweep, __doc__, argument="name", section="sweeps", metrics="sweeps")
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ _COLUMNS: dict[str, tuple[Callable[[Json], float | None], int]] = {
 
 def _sweep(name: str, facts: Json) -> str:
     seeds = ", ".join(map(str, facts["seeds"]))
+    noun = "Seed" if len(facts["seeds"]) == 1 else "Seeds"
     parts = [
-        f"### Sweep `{name}`: `{facts['setting']}` of `{facts['method']}`\n\nSeeds {seeds}; "
+        f"### Sweep `{name}`: `{facts['setting']}` of `{facts['method']}`\n\n{noun} {seeds}; "
         f"{facts['validation_examples']} validation examples."
     ]
     for task, values in facts["runs"].items():

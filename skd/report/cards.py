@@ -57,7 +57,7 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 {model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent, {_spread(run)}.
 
 {_results(task, method, start)}
-
+{_test_sets(run, task, method, start)}
 ## Limits
 
 - Trained and scored on one task; outputs to other prompts mean nothing.
@@ -84,16 +84,34 @@ The [report](../report.md) compares it with the other methods.
 """
 
 
+MODELS = ("this model", "before distillation", "teacher")
+
+
 def _results(task: TaskRun, method: str, start: str) -> str:
-    shown = (method, INSTRUCT_START if start == "instruct" else START, TEACHER)
-    header = ["metric", "this model", "before distillation", "teacher"]
-    return table(
-        header,
-        [
-            [TITLES[metric], *(values_text(task.models[name].values(metric)) for name in shown)]
-            for metric in task.metrics
-        ],
+    rows = [[TITLES[metric], *_values(task, metric, method, start)] for metric in task.metrics]
+    return table(["metric", *MODELS], rows)
+
+
+def _test_sets(run: Run, task: TaskRun, method: str, start: str) -> str:
+    """The sets that tested this task's students, by the primary metric; empty where none did."""
+    tested = [found for found in run.test_sets if found.card["tests"] == task.name]
+    if not tested:
+        return ""
+    rows = [
+        [found.name, f"{len(found.rows):,}", *_values(found, found.primary, method, start)]
+        for found in tested
+    ]
+    shown = table(["set", "rows", *MODELS], rows)
+    return (
+        f"\nOn sets of other origin that no model was trained or chosen on, "
+        f"{TITLES[task.primary]}:\n\n{shown}\n"
     )
+
+
+def _values(task: TaskRun, metric: str, method: str, start: str) -> list[str]:
+    """Of `MODELS`."""
+    names = (method, INSTRUCT_START if start == "instruct" else START, TEACHER)
+    return [values_text(task.models[name].values(metric)) for name in names]
 
 
 def _spread(run: Run) -> str:

@@ -9,23 +9,26 @@ from statistics import fmean
 
 from skd.report.analyses import Analyses
 from skd.report.compare import TIE
-from skd.report.pairs import Pair
+from skd.report.pairs import Pair, record
 from skd.report.run import Json, Run, TaskRun
 from skd.report.tables import mean_cost, number, table, values_text
 
-MOST_NAMES = 4  # in a cell; more are counted
+MOST_NAMES = 5  # in a cell; more are counted
+NO_BREAK = "\u00a0"
 
 
 def section(run: Run, pairs: list[Pair], analyses: Analyses) -> str:
     """Empty where a run compares nothing."""
     if not pairs:
         return ""
-    header = ["task", "highest mean", "cannot be told from it", "cheapest of all these", "seconds"]
+    header = ["task", "highest mean", "cannot be told from it", "cheapest of these", "seconds"]
     rows = [_row(task, pairs) for task in run.tasks]
     parts = [
-        "### If you must choose\n\n*Cannot be told from it*: ties after correction over all pairs "
-        "of methods. *Seconds*: of one student's training, mean over seeds.",
+        "### If you must choose\n\n*Cannot be told from it*: ties, corrected over all pairs of "
+        "methods; more seeds may part them. *Seconds*, *teacher tokens*: of one student's training "
+        "with the cheapest, mean over seeds.",
         table([*header, "teacher tokens"], rows, text_columns=4),
+        _over_all(run, pairs),
         "\n".join(_sweep(name, facts) for name, facts in analyses.sweeps.items()),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -38,8 +41,27 @@ def _row(task: TaskRun, pairs: list[Pair]) -> list[str]:
     seconds = {name: mean_cost(task.training[name], "seconds") or 0.0 for name in (top, *ties)}
     cheapest = min(seconds, key=seconds.__getitem__)
     read = mean_cost(task.training[cheapest], "teacher_tokens")
-    cells = [_scored(task, top), _names(ties), _scored(task, cheapest)]
+    cells = [
+        _scored(task, top),
+        _names(ties, [m for m in means if m != top]),
+        _scored(task, cheapest),
+    ]
     return [task.name, *cells, number(seconds[cheapest], 1), number(read)]
+
+
+def _over_all(run: Run, pairs: list[Pair]) -> str:
+    """The method that is most often better less often worse, where there is one."""
+    records = {method: record(pairs, method) for method in run.methods}
+    net = {method: found.wins - found.losses for method, found in records.items()}
+    top = max(net, key=net.__getitem__)
+    if list(net.values()).count(net[top]) > 1:
+        return "Over all tasks no single method stands out in the comparisons of all pairs."
+    found = records[top]
+    return (
+        f"Over all tasks `{top}` stands out in the comparisons of all pairs: better in "
+        f"{found.wins} of {found.wins + found.ties + found.losses}, tied in {found.ties}, worse "
+        f"in {found.losses}."
+    )
 
 
 def tied(task: str, method: str, pairs: list[Pair]) -> list[str]:
@@ -53,13 +75,20 @@ def tied(task: str, method: str, pairs: list[Pair]) -> list[str]:
 
 
 def _scored(task: TaskRun, method: str) -> str:
-    return f"`{method}` {values_text(task.models[method].values(task.primary))}"
+    score = values_text(task.models[method].values(task.primary))
+    return f"`{method}` {score.replace(' ', NO_BREAK)}"
 
 
-def _names(names: list[str]) -> str:
-    if len(names) > MOST_NAMES:
-        return f"{len(names)} of the others"
-    return ", ".join(f"`{name}`" for name in names) or "none"
+def _names(names: list[str], others: list[str]) -> str:
+    """Those of the others, or all but a few, or how many."""
+    rest = [name for name in others if name not in names]
+    if len(names) > MOST_NAMES and len(rest) <= MOST_NAMES:
+        return "all others" + (f" but {_listed(rest)}" if rest else "")
+    return f"{len(names)} of the others" if len(names) > MOST_NAMES else _listed(names) or "none"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _sweep(name: str, facts: Json) -> str:

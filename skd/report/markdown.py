@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from skd.report import choice, tables, test_sets, words
+from skd.report import choice, crosscheck, tables, test_sets, words
 from skd.report import provenance as facts
 from skd.report.analyses import Analyses, section
 from skd.report.compare import Family
+from skd.report.evidence import Evidence
 from skd.report.pairs import Pair
 from skd.report.paper import PAIRS
 from skd.report.provenance import Provenance
 from skd.report.run import Run
 from skd.report.samples import samples
-from skd.report.signatures import CHECKS, Finding
+from skd.report.signatures import AWAY, HOME, Finding, checked
+from skd.report.stages import Part, wall_time
 
 MEANING = (
     "A method *wins* on a task where it is better than every baseline that began from the same "
@@ -26,23 +28,21 @@ MEANING = (
 def report(
     run: Run,
     analyses: Analyses,
-    families: dict[str, list[Family]],
-    pairs: list[Pair],
-    findings: list[Finding],
-    reference: str,
+    evidence: Evidence,
+    parts: list[Part],
     provenance: Provenance,
     figures: list[str],
     samples_per_task: int,
 ) -> str:
     """The whole report. `figures` are names in `figures/`, a .png and a .csv each."""
-    parts = [
+    reference, families, pairs = evidence.reference, evidence.families, evidence.pairs
+    sections = [
         "# Report: speculative knowledge distillation beside its baselines",
         _opening(run, provenance),
-        _conclusion(run, families, reference),
-        choice.section(run, pairs, analyses),
+        _conclusion(run, evidence, analyses),
         _main(run, families, reference),
         _figure("comparison", "Primary metric per method with 95 % intervals", figures),
-        _signatures(findings),
+        _signatures(run, evidence.findings),
         _records(run, pairs),
         _comparisons(run, families),
         test_sets.section(run, families, reference),
@@ -53,9 +53,10 @@ def report(
         "## Sample outputs\n\nNot chosen: the first examples, the same for all models.",
         *(samples(task, reference, samples_per_task) for task in run.tasks),
         _paper(run),
-        _provenance(run, provenance),
+        crosscheck.section(evidence.checks, families),
+        _provenance(run, parts, provenance),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in sections if part) + "\n"
 
 
 def _opening(run: Run, provenance: Provenance) -> str:
@@ -69,7 +70,9 @@ def _opening(run: Run, provenance: Provenance) -> str:
     )
 
 
-def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+def _conclusion(run: Run, evidence: Evidence, analyses: Analyses) -> str:
+    """The answer, what to use, then each task and what the words mean."""
+    families = evidence.families
     bullets = [
         f"- {words.task_words(family)}" for task in run.tasks for family in families[task.name]
     ]
@@ -78,10 +81,16 @@ def _conclusion(run: Run, families: dict[str, list[Family]], reference: str) -> 
         if len(run.seeds) > 1
         else ("one seed, so nothing is known about the spread between training runs")
     )
-    examples = ", ".join(f"{len(task.rows):,} test examples of {task.name}" for task in run.tasks)
+    sizes = [f"{len(task.rows):,}" for task in run.tasks]
+    if len(set(sizes)) == 1:
+        examples = f"{sizes[0]} test examples of each task"
+    else:
+        of_task = zip(sizes, run.tasks, strict=True)
+        examples = ", ".join(f"{size} test examples of {task.name}" for size, task in of_task)
     parts = [
-        words.headline(run, reference, families),
-        "\n".join(bullets),
+        words.headline(run, evidence.reference, families),
+        choice.section(run, evidence.pairs, analyses),
+        "### Task by task\n\n" + "\n".join(bullets) if bullets else "",
         f"{MEANING} Evidence: {seeds}; {examples}.",
         _not_scored(run),
     ]
@@ -121,11 +130,14 @@ def _figure(name: str, caption: str, figures: list[str]) -> str:
     return f"![{caption}](figures/{name}.png)\n\n[Its data](figures/{name}.csv)"
 
 
-def _signatures(findings: list[Finding]) -> str:
-    title = f"## Failure signatures\n\nChecked for every method and task: {', '.join(CHECKS)}."
+def _signatures(run: Run, findings: list[Finding]) -> str:
+    names = f"for every method and task: {', '.join(checked(HOME))}"
+    if run.test_sets:
+        names += f"; on other test sets, where the task did not show it: {', '.join(checked(AWAY))}"
+    title = "## Failure signatures\n\n"
     if not findings:
-        return f"{title} None was found."
-    return f"{title}\n\n{tables.signature_table(findings)}"
+        return f"{title}Checked {names}. None was found."
+    return f"{title}{tables.signature_table(findings)}\n\nChecked {names}."
 
 
 def _records(run: Run, pairs: list[Pair]) -> str:
@@ -219,22 +231,25 @@ def _paper(run: Run) -> str:
     )
 
 
-def _provenance(run: Run, provenance: Provenance) -> str:
-    parts = [
+def _provenance(run: Run, parts: list[Part], provenance: Provenance) -> str:
+    sections = [
         "## What ran",
-        facts.what_ran(run, provenance),
+        facts.what_ran(run, parts, provenance),
         facts.data_table(run),
         facts.pair_table(run),
-        "Wall time as each stage measured it; stages may have run side by side.",
-        facts.wall_time(run),
+        "Wall time as each stage measured it, the longest first; *parts* are its metrics files. "
+        "Stages may have run side by side; `evaluate` adds up its models, which did. `report` and "
+        "`export` are not in it.",
+        wall_time(parts),
         "Every number: [results.csv](results.csv). The tables: [scores](tables/scores.csv), "
         "[comparisons](tables/comparisons.csv), [costs](tables/costs.csv), "
         "[signatures](tables/signatures.csv), [sweeps](tables/sweeps.csv), "
         "[equal budgets](tables/fairness.csv), [students](tables/students.csv), "
         "[proposals](tables/proposals.csv), [course](tables/course.csv), "
         "[drafts](tables/drafts.csv), "
-        "[other test sets](tables/test_sets.csv). "
+        "[other test sets](tables/test_sets.csv), "
+        "[sacrebleu's tests](tables/sacrebleu.csv). "
         "Behind the curves: `logs/distill/`. "
         "Model cards: [cards](cards). As one page: [report.html](report.html).",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in sections if part)

@@ -10,7 +10,9 @@ from markdown_it import MarkdownIt
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
-th, td { border: 1px solid #ccc; padding: .25rem .6rem; }
+table { font-size: .9rem; }
+th, td { border: 1px solid #ccc; padding: .25rem .45rem; }
+td[style$="right"] { white-space: nowrap; }  /* numbers */
 th { background: #f3f3f3; }
 img { max-width: 100%; }
 code { background: #f3f3f3; padding: 0 .2rem; }

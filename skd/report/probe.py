@@ -98,9 +98,9 @@ def course(run: Run) -> str:
         "### Agreement during training\n\nFrom the training logs, means over seeds: the first "
         "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
         "where responses were sampled, *validation KL* (along the ground truth) where a run was "
-        "validated; a dash: nowhere in that part. The untrained student's KL stands above."
+        "validated; a dash: not in that part. The untrained student's KL stands above."
     )
-    header = [f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS]
+    header = ["method", *(f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS)]
     parts = [head]
     for task in run.tasks:
         rows = [
@@ -109,7 +109,9 @@ def course(run: Run) -> str:
             if _measured(training)
         ]
         if rows:
-            parts.append(details(task.name, table(["method", *header], rows)))
+            columns = [c for c in zip(header, *rows, strict=True) if set(c[1:]) != {NONE}]
+            shown, *lines = zip(*columns, strict=True)
+            parts.append(details(task.name, table(shown, lines)))
     return "\n\n".join(parts) if len(parts) > 1 else ""
 
 

@@ -1,15 +1,15 @@
-"""What ran, from the result files: versions, devices, data, wall time per stage. Text only."""
+"""What ran, from the result files: versions, devices, data, the pair of models. Text only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from skd.report.compare import kind_of, start_of
 from skd.report.metadata import licences
 from skd.report.paper import METRICS, REPORTED
-from skd.report.run import Json, Run, TaskRun
-from skd.report.tables import NONE, TITLES, duration, plain_text, table, values_text
+from skd.report.run import Run, TaskRun
+from skd.report.stages import Part, environment
+from skd.report.tables import NONE, TITLES, plain_text, table, values_text
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Provenance:
     command: str
 
 
-def what_ran(run: Run, provenance: Provenance) -> str:
+def what_ran(run: Run, parts: list[Part], provenance: Provenance) -> str:
     state = ", with uncommitted changes in code or parameters" if provenance.dirty else ""
     rows = [
         ["git revision", f"`{provenance.revision}`{state}"],
@@ -31,49 +31,10 @@ def what_ran(run: Run, provenance: Provenance) -> str:
             f"`{provenance.parameters_hash}` (SHA-256 of params.yaml without `runtime`)",
         ],
         ["seeds", ", ".join(map(str, run.seeds))],
-        *([key, plain_text(value)] for key, value in _environment(run)),
+        *([key, plain_text(value)] for key, value in environment(parts)),
         ["command", f"`{provenance.command}`"],
     ]
     return table(["what", "value"], rows, text_columns=2)
-
-
-def _environment(run: Run) -> list[tuple[str, str]]:
-    """One line per key; several values where stages ran on different machines or versions."""
-    found: dict[str, dict[str, None]] = {}
-    for environment in _environments(run):
-        for key, value in environment.items():
-            found.setdefault(key, {})[str(value)] = None
-    return [(key, " / ".join(values)) for key, values in found.items()]
-
-
-def _environments(run: Run) -> Iterable[Json]:
-    yield run.base.get("environment", {})
-    for task in run.tasks:
-        yield task.sft.get("environment", {})
-        for training in task.training.values():
-            yield training.environment
-        for facts in task.evaluation.values():
-            yield facts.get("environment", {})
-
-
-def wall_time(run: Run) -> str:
-    """Seconds per stage as each stage measured them; stages may have run side by side."""
-    header = ["stage", *(task.name for task in run.tasks), "total"]
-    rows = [["base", *(NONE for _ in run.tasks), duration(run.base["seconds"])]]
-    total = float(run.base["seconds"])
-    stages = {
-        "prepare": [float(task.card.get("seconds", 0)) for task in run.tasks],
-        "sft": [float(task.sft["seconds"]) for task in run.tasks],
-        "distill": [sum(t.seconds for t in task.training.values()) for task in run.tasks],
-        "evaluate": [
-            sum(float(facts["seconds"]) for facts in task.evaluation.values()) for task in run.tasks
-        ],
-    }
-    for stage, seconds in stages.items():
-        rows.append([stage, *map(duration, seconds), duration(sum(seconds))])
-        total += sum(seconds)
-    rows.append(["**all**", *("" for _ in run.tasks), f"**{duration(total)}**"])
-    return table(header, rows)
 
 
 def data_table(run: Run) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skd.errors import UserError
-from skd.report.run import ALL, STARTS, Example, Json, Model, Run, TaskRun, Training
+from skd.report.run import ALL, STARTS, TEACHER, Example, Json, Model, Run, TaskRun, Training
 from skd.tasks import TASKS
 
 
@@ -49,18 +49,17 @@ def _task(root: Path, task: str, methods: Sequence[str], seeds: list[str]) -> Ta
             f"metrics/prepare/{task}.json: unknown task {card.get('task')!r}; "
             f"known: {', '.join(TASKS)}; rerun `dvc repro prepare@{task}`"
         )
-    models, evaluation = _evaluated(root, "tasks", task, methods, seeds)
-    split = evaluation["starts"]["split"]
+    _check_tuned(root, task)
+    models = _evaluated(root, "tasks", task, methods, seeds)
+    split = models[TEACHER].split
     rows = read_lines(root / "data" / task / f"{split}.jsonl", f"prepare@{task}")
     run = TaskRun(
         name=task,
         kind=card["task"],
         card=card,
-        sft=_sft(root, task),
         rows=rows,
         models=models,
         training={method: _training(root, task, method, seeds) for method in methods},
-        evaluation=evaluation,
     )
     _check_examples(run)
     return run
@@ -75,14 +74,12 @@ def _test_set(
     cards = read_json(path, stage)["test_sets"]
     if name not in cards:
         raise _stale(path, f"no test set {name!r}", stage)
-    models, evaluation = _evaluated(root, "test_sets", name, methods, seeds)
     run = replace(
         task,
         name=name,
         card=cards[name],
         rows=read_lines(root / "test_sets" / name / "test.jsonl", stage),
-        models=models,
-        evaluation=evaluation,
+        models=_evaluated(root, "test_sets", name, methods, seeds),
     )
     _check_examples(run)
     return run
@@ -90,36 +87,27 @@ def _test_set(
 
 def _evaluated(
     root: Path, section: str, name: str, methods: Sequence[str], seeds: list[str]
-) -> tuple[dict[str, Model], dict[str, Json]]:
-    """Models, and the facts of each `evaluate` stage, of a task or of a test set."""
+) -> dict[str, Model]:
+    """The models of a task or of a test set, the starts first."""
     models: dict[str, Model] = {}
-    evaluation: dict[str, Json] = {}
     for stage in ("starts", *methods):
-        found, evaluation[stage] = _models(root, section, name, stage, seeds)
-        models |= found
-    return models, evaluation
+        models |= _models(root, section, name, stage, seeds)
+    return models
 
 
-def _sft(root: Path, task: str) -> Json:
+def _check_tuned(root: Path, task: str) -> None:
     path = root / "metrics" / "sft.json"
-    facts = read_json(path, "sft")
-    if task not in facts["tasks"]:
+    if task not in read_json(path, "sft")["tasks"]:
         raise _stale(path, f"no task {task!r}", "sft")
-    return {"seconds": _share(facts, task, "runs"), "environment": facts["environment"]}
 
 
-def _models(
-    root: Path, section: str, task: str, name: str, seeds: list[str]
-) -> tuple[dict[str, Model], Json]:
+def _models(root: Path, section: str, task: str, name: str, seeds: list[str]) -> dict[str, Model]:
     stage = "evaluate"
     path = root / "metrics" / "evaluate" / f"{name}.json"
-    whole = read_json(path, stage)
-    known = whole.get(section, {})
+    known = read_json(path, stage).get(section, {})
     if task not in known:
         raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
-    facts = known[task] | {"environment": whole["environment"]}
-    # A method's time on all tasks and test sets is shared out evenly among the tasks.
-    facts["seconds"] = whole["seconds"] / len(whole["tasks"])
+    facts = known[task]
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)
     expected = STARTS if name == "starts" else (name,)
@@ -144,7 +132,7 @@ def _models(
             split=facts["split"],
             n=facts["n"],
         )
-    return models, facts
+    return models
 
 
 def _examples(path: Path, stage: str) -> dict[str, dict[str, dict[str, Example]]]:
@@ -174,19 +162,8 @@ def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
         method=facts["method"],
         budget=facts["budget"],
         seeds={seed: runs[seed] for seed in seeds},
-        seconds=_share(facts, task, "seeds"),
-        environment=facts["environment"],
         log=log,
     )
-
-
-def _share(facts: Json, task: str, runs: str) -> float:
-    """A task's part of its stage's wall seconds, by the seconds of its runs."""
-    spent = {
-        name: sum(run["seconds"] for run in whole[runs].values())
-        for name, whole in facts["tasks"].items()
-    }
-    return float(facts["seconds"] * spent[task] / sum(spent.values()))
 
 
 def _check_examples(run: TaskRun) -> None:

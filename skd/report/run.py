@@ -61,8 +61,6 @@ class Training:
     method: Json  # the row of `methods`
     budget: Json
     seeds: dict[str, Json]
-    seconds: float
-    environment: Json
     log: list[dict[str, str]]  # rows of logs/distill/<method>/<task>.csv
 
 
@@ -71,11 +69,9 @@ class TaskRun:
     name: str  # the row of `data`
     kind: str  # a name of `skd.tasks.TASKS`
     card: Json
-    sft: Json
     rows: list[Json]  # of the evaluated split
     models: dict[str, Model]  # teacher, untrained students, then the methods in order
     training: dict[str, Training]  # by method
-    evaluation: dict[str, Json]  # metrics/evaluate/<name>.json by name, `starts` included
 
     @property
     def primary(self) -> str:

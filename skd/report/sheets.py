@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from skd.metrics.statistics import seed_interval
-from skd.report import fairness, scaling, test_sets
+from skd.report import crosscheck, fairness, scaling, test_sets
 from skd.report.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
-from skd.report.compare import Family
+from skd.report.evidence import Evidence
 from skd.report.pairs import Pair
 from skd.report.probe import (
     COURSE_COLUMNS,
@@ -20,17 +20,10 @@ from skd.report.probe import (
     proposal_rows,
 )
 from skd.report.run import Run
-from skd.report.signatures import Finding
 from skd.report.tables import COSTS, PHASES, mean_cost, mean_phases
 
 
-def sheets(
-    run: Run,
-    analyses: Analyses,
-    families: dict[str, list[Family]],
-    pairs: list[Pair],
-    findings: list[Finding],
-) -> dict[str, str]:
+def sheets(run: Run, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
         "scores.csv": csv_text(
@@ -51,13 +44,16 @@ def sheets(
                 "verdict",
                 "seeds_needed",
             ),
-            _comparisons(pairs),
+            _comparisons(evidence.pairs),
         ),
         "costs.csv": csv_text(
             ("task", "method", *(key for _, key, _ in COSTS), *(f"{p}_seconds" for p in PHASES)),
             _costs(run),
         ),
-        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, families)),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, evidence.families)),
+        "sacrebleu.csv": csv_text(
+            crosscheck.COLUMNS, crosscheck.rows(evidence.checks, evidence.families)
+        ),
         "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
         "fairness.csv": csv_text(fairness.COLUMNS, fairness.fairness_rows(analyses.fairness)),
         "students.csv": csv_text(scaling.COLUMNS, scaling.scaling_rows(analyses.students)),
@@ -66,7 +62,7 @@ def sheets(
         "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
         "signatures.csv": csv_text(
             ("task", "method", "signature", "numbers", "remedy"),
-            [tuple(vars(finding).values()) for finding in findings],
+            [tuple(vars(finding).values()) for finding in evidence.findings],
         ),
     }
 

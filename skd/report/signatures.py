@@ -1,12 +1,12 @@
 """Failure signatures: what goes wrong in distillation, told from a run's own numbers.
 
-Each check reads one method on one task and gives the numbers that show the failure, or nothing.
-The thresholds are wide on purpose: a signature asks for a look, it is no verdict.
+Each check reads one method on one task or test set and gives the numbers that show the failure, or
+nothing. The thresholds are wide on purpose: a signature asks for a look, it is no verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -15,10 +15,11 @@ from skd.report.run import START, TEACHER, Model, Run, TaskRun, Training
 
 @dataclass(frozen=True)
 class Case:
-    """One method on one task."""
+    """One method on one task or test set."""
 
     task: TaskRun
     method: str
+    home: TaskRun  # the task it was trained on
 
     @property
     def training(self) -> Training:
@@ -43,12 +44,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    task: str
+    task: str  # or the test set
     method: str
     signature: str
     numbers: str
     remedy: str
 
+
+HOME, AWAY = "task", "test set"  # where a check makes sense
 
 LOW_ACCEPTANCE, HIGH_ACCEPTANCE = 50.0, 99.5  # percent of the proposals
 SPIKE = 20.0  # largest gradient norm over the median one
@@ -57,6 +60,8 @@ ENDLESS = 10.0  # points fewer outputs that end than the teacher has
 OVERFIT = 1.1  # last validation loss over the smallest
 UNIFORM = 0.5  # distinct outputs over the teacher's
 DEGENERATE = 10.0  # percent of the teacher's outputs that differ from one another
+# Percent of the teacher's score: relative to it, since a harder set lowers both.
+WELL_AT_HOME, LOST_AWAY = 80.0, 50.0
 
 
 def _overridden(case: Case) -> str | None:
@@ -124,6 +129,23 @@ def _bad_teacher(case: Case) -> str | None:
     return None
 
 
+def _left_behind(case: Case) -> str | None:
+    at_home, away = (_share(task, case.method) for task in (case.home, case.task))
+    if at_home is None or away is None or at_home < WELL_AT_HOME or away >= LOST_AWAY:
+        return None
+    return f"{away:.0f} % of the teacher's score, on {case.home.name} {at_home:.0f} %"
+
+
+def _share(task: TaskRun, method: str) -> float | None:
+    """Percent of the teacher's score; None where the teacher has no lead to hand on."""
+    own, teacher, start = (
+        _mean(task.models[name].values(task.primary)) for name in (method, TEACHER, START)
+    )
+    if own is None or teacher is None or start is None or teacher <= start:
+        return None
+    return 100 * own / teacher
+
+
 def _length(model: Model) -> float:
     """Mean characters of an output."""
     return fmean(len(example.output) for example in _outputs(model))
@@ -146,51 +168,96 @@ def _mean(values: list[float]) -> float | None:
     return fmean(values) if values else None
 
 
-# signature: (check, remedy); {method} is the row of `methods`
-CHECKS: dict[str, tuple[Callable[[Case], str | None], str]] = {
-    "teacher overrides almost everything": (
+@dataclass(frozen=True)
+class Check:
+    read: Callable[[Case], str | None]  # the numbers that show the failure; None: there is none
+    remedy: str  # {method}: its row of `methods`, {task}: the task it was trained on
+    on: tuple[str, ...] = (HOME,)
+
+
+# What a training run tells, a test set cannot tell anew; a teacher is judged on its own task, and
+# where it fails on a set, no student is blamed for that set.
+CHECKS = {
+    "teacher overrides almost everything": Check(
         _overridden,
         "the student hardly saw its own states: loosen `methods.{method}.acceptance` (larger K, "
         "lower probability) or begin from SFT",
     ),
-    "almost nothing is replaced": (
+    "almost nothing is replaced": Check(
         _untouched,
         "this was on-policy KD in all but name: tighten `methods.{method}.acceptance`",
     ),
-    "unstable signal": (
+    "unstable signal": Check(
         _unstable,
         "lower `learning_rate` or `distill.optimisation.clip`",
     ),
-    "length explosion": (
+    "length explosion": Check(
         _longer,
         "check that training responses end with the end-of-sequence token; raise "
-        "`budget.*.max_new_tokens` if the data are longer",
+        "`budget.{task}.max_new_tokens` if the data are longer",
+        (HOME, AWAY),
     ),
-    "early end of sequence": (
+    "early end of sequence": Check(
         _shorter,
         "off-policy rows help: `imit_kd`, `mixed_skd`, or an SFT start",
+        (HOME, AWAY),
     ),
-    "overfitting": (
+    "overfitting": Check(
         _overfitted,
-        "fewer steps, `distill.optimisation.patience`, or more rows (`budget.*.student_examples`)",
+        "fewer steps, `distill.optimisation.patience`, or more rows "
+        "(`budget.{task}.student_examples`)",
     ),
-    "collapse of diversity": (
+    "collapse of diversity": Check(
         _collapsed,
         "raise `distill.student_sampling.temperature`; forward KL instead of reverse KL",
+        (HOME, AWAY),
     ),
-    "degenerate teacher": (
+    "degenerate teacher": Check(
         _bad_teacher,
         "train the teacher first (`sft.teacher`) or choose another: students cannot learn from it",
+    ),
+    "does not carry over": Check(
+        _left_behind,
+        "the teacher can do it, so the student learnt its rows rather than the task: rows of "
+        "this kind in `data.{task}.source`, or more of them (`budget.{task}.student_examples`)",
+        (AWAY,),
     ),
 }
 
 
+def checked(on: str) -> list[str]:
+    """The names of what is checked on a task or on a test set."""
+    return [name for name, check in CHECKS.items() if on in check.on]
+
+
 def signatures(run: Run) -> list[Finding]:
-    """All that the checks find, in the order of tasks, methods and checks."""
-    return [
-        Finding(task.name, method, name, numbers, remedy.replace("{method}", method))
+    """All that the checks find, in the order of tasks, methods and checks, then of test sets.
+
+    On a test set nothing is said again that the method already showed on its own task.
+    """
+    tasks = {task.name: task for task in run.tasks}
+    found = [
+        finding
         for task in run.tasks
         for method in task.training
-        for name, (check, remedy) in CHECKS.items()
-        if (numbers := check(Case(task, method)))
+        for finding in _found(Case(task, method, task), HOME)
     ]
+    shown = {(finding.task, finding.method, finding.signature) for finding in found}
+    for tested in run.test_sets:
+        home = tasks[tested.card["tests"]]
+        found += [
+            finding
+            for method in home.training
+            for finding in _found(Case(tested, method, home), AWAY)
+            if (home.name, method, finding.signature) not in shown
+        ]
+    return found
+
+
+def _found(case: Case, on: str) -> Iterator[Finding]:
+    for name in checked(on):
+        check = CHECKS[name]
+        if numbers := check.read(case):
+            remedy = check.remedy.replace("{method}", case.method)
+            remedy = remedy.replace("{task}", case.home.name)
+            yield Finding(case.task.name, case.method, name, numbers, remedy)

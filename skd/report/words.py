@@ -12,6 +12,9 @@ from skd.report.compare import BETTER, TIE, WORSE, Family, baselines, same_start
 from skd.report.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
 from skd.report.tables import TITLES, values_text
 
+MOST_NAMES = 2  # in the headline, per task and word
+START_TITLES = {"sft": "SFT start", "instruct": "instruct start"}
+
 
 def listed(items: Sequence[str]) -> str:
     """a · a and b · a, b and c"""
@@ -50,13 +53,22 @@ def _wins(task: TaskRun, family: Family) -> bool:
 
 
 def _shortfall(family: Family) -> str:
-    """`arithmetic (worse than a, tied with b)`: the baselines it is not better than."""
+    """`arithmetic (worse than a; tied with 5 of 8 baselines)`: those it is not better than."""
     rivals = baselines(family.task, family.reference)
     words = {WORSE: "worse than", TIE: "tied with"}
     parts = [
-        f"{words[word]} {codes(found)}" for word in words if (found := family.among(rivals, word))
+        f"{words[word]} {_few(found, len(rivals))}"
+        for word in words
+        if (found := family.among(rivals, word))
     ]
     return f"{family.task.name} ({'; '.join(parts)})"
+
+
+def _few(names: Sequence[str], of: int) -> str:
+    """Names where a headline can hold them, else their number; the names stand below it."""
+    if len(names) <= MOST_NAMES:
+        return codes(names)
+    return f"all {of} baselines" if len(names) == of else f"{len(names)} of {of} baselines"
 
 
 def task_words(family: Family) -> str:
@@ -68,7 +80,7 @@ def task_words(family: Family) -> str:
     variants = [name for name in peers if name not in rivals]
     untrained = INSTRUCT_START if start == "instruct" else START
     parts = [
-        f"**{task.name}**, {start} start ({TITLES[task.primary]}): "
+        f"**{task.name}**, {START_TITLES[start]} ({TITLES[task.primary]}): "
         f"`{reference}` {values_text(task.models[reference].values(task.primary))}; teacher "
         f"{values_text(task.models[TEACHER].values(task.primary))}, untrained student "
         f"{values_text(task.models[untrained].values(task.primary))}.",

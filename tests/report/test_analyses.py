@@ -149,3 +149,15 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart_is_named(make_tree) -> 
     assert row.split("|")[5].strip() == "5.0"
     assert "on_policy_kd" not in row
     assert "highest at `25` (75.3), lowest at `1`" in text
+
+
+def test_many_ties_are_named_by_those_that_are_none(make_tree) -> None:
+    names = ("sft", "seq_kd", "supervised_kd", "imit_kd", "two_stage_kd", "mixed_skd", "skd")
+    root = make_tree(dict.fromkeys(names, 62) | {"on_policy_kd": 20})
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| summarization"))
+    assert row.split("|")[3].strip() == "all others but `on_policy_kd`"
+    headline = text.split("## Conclusion")[1].split("### ")[0]
+    assert "tied with 5 of 6 baselines" in headline
+    assert "Over all tasks no single method stands out" in text

@@ -12,6 +12,7 @@ from skd.config import load
 from skd.report.cards import cards
 from skd.report.provenance import Provenance
 from skd.report.read import read_run
+from skd.report.tables import values_text
 
 FOUND = Provenance("abc", dirty=False, parameters_hash="0", command="dvc repro report")
 HUB_TEACHER = {"kind": "hub", "id": "org/teacher", "revision": "1" * 40}
@@ -61,6 +62,26 @@ def test_everything_of_one_licence_and_the_front_matter_is_the_hubs(card):
     assert made.text.lstrip().startswith("# translation, `skd`")
     assert "| teacher | org/teacher, 410,000 parameters, fine-tuned" in made.text
     assert ModelCard(str(made)).data.to_dict() == made.data.to_dict()
+
+
+def test_a_set_of_other_origin_stands_in_the_cards_of_the_students_it_tested(make_tree):
+    methods = {"sft": 50, "skd": {"arithmetic": 70, "translation": 70, "svamp": 40}}
+    tasks = {"arithmetic": "arithmetic", "translation": "translation"}
+    root = make_tree(methods, tasks, test_sets={"svamp": "arithmetic"})
+    experiment = load(root / "params.yaml").experiment
+    run = read_run(
+        root, experiment.tasks, experiment.methods, experiment.seeds, {"svamp": "arithmetic"}
+    )
+    made = cards(run, FOUND)
+    values = run.test_sets[0].models["skd"].values("exact_match")
+    (line,) = (x for x in made["arithmetic-skd.md"].splitlines() if x.startswith("| svamp |"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["svamp", "60", values_text(values)]
+    assert "±" in cells[2]
+    assert float(cells[4]) == pytest.approx(95, abs=3)  # the teacher
+    assert "exact answer %:" in made["arithmetic-skd.md"]
+    assert "svamp" not in made["translation-skd.md"]
+    assert "other origin" not in made["translation-skd.md"]
 
 
 def test_different_licences_all_bind(card):

@@ -25,8 +25,10 @@ METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 
 
 def read(root: Path) -> Run:
-    experiment = load(root / "params.yaml").experiment
-    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    params = load(root / "params.yaml")
+    experiment = params.experiment
+    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
+    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
 
 
 def found(root: Path) -> list[tuple[str, str]]:
@@ -51,8 +53,8 @@ def edit_log(root: Path, method: str, column: str, values) -> None:
         writer.writerows(rows)
 
 
-def edit_outputs(root: Path, name: str, model: str, output) -> None:
-    path = root / "records" / name / "summarization.jsonl"
+def edit_outputs(root: Path, name: str, model: str, output, task: str = "summarization") -> None:
+    path = root / "records" / name / f"{task}.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for i, row in enumerate(rows):
         if row["model"] == model:
@@ -184,6 +186,62 @@ def test_a_teacher_below_its_untrained_student_is_degenerate(make_tree):
     assert found(root) == [(method, "degenerate teacher") for method in METHODS]
 
 
+AWAY = {"sft": 85, "on_policy_kd": {"summarization": 85, "else": 50}, "skd": 85}
+
+
+def abroad(make_tree, methods=AWAY) -> Path:
+    return make_tree(methods, test_sets={"else": "summarization"})
+
+
+def test_a_student_that_is_good_at_home_alone_does_not_carry_over(make_tree):
+    root = abroad(make_tree, AWAY | {"on_policy_kd": {"summarization": 85, "else": 30}})
+    (finding,) = signatures(read(root))
+    assert (finding.task, finding.method) == ("else", "on_policy_kd")
+    assert finding.signature == "does not carry over"
+    shares = [int(share) for share in re.findall(r"(\d+) %", finding.numbers)]
+    assert shares == pytest.approx([100 * 30 / 95, 100 * 85 / 95], abs=3)
+    assert "summarization" in finding.numbers
+    assert "`data.summarization.source`" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("home", "away"),
+    [(85, 50), (60, 20), (30, 30)],  # half is left; it was never good; nor different
+)
+def test_a_student_that_lost_no_more_than_it_had_is_not_named(make_tree, home, away):
+    planted = {"summarization": home, "else": away}
+    assert found(abroad(make_tree, AWAY | {"on_policy_kd": planted})) == []
+
+
+def test_no_student_is_blamed_for_a_set_that_its_teacher_cannot_do(make_tree):
+    root = abroad(make_tree, {name: {"summarization": 85, "else": 30} for name in AWAY})
+    assert {name for _, name in found(root)} == {"does not carry over"}
+
+    def change(facts):
+        facts["test_sets"]["else"]["models"]["teacher"]["seeds"]["all"]["rouge_l"] = 35.0
+
+    edit_json(root / "metrics" / "evaluate" / "starts.json", change)
+    assert found(root) == []
+
+
+def test_broken_outputs_are_named_on_a_set_unless_its_task_showed_them(make_tree):
+    root = abroad(make_tree)
+    edit_outputs(root, "skd", "skd", lambda _i, text: text * 3, "else")
+    assert [(f.task, f.method, f.signature) for f in signatures(read(root))] == [
+        ("else", "skd", "length explosion")
+    ]
+    edit_outputs(root, "skd", "skd", lambda _i, text: text * 3)
+    assert [(f.task, f.method, f.signature) for f in signatures(read(root))] == [
+        ("summarization", "skd", "length explosion")
+    ]
+
+
+def test_what_training_alone_tells_is_not_told_of_a_set(make_tree):
+    root = abroad(make_tree)
+    edit_log(root, "sft", "grad_norm", lambda step: 90.0 if step == 120 else 1.0)
+    assert found(root) == [("sft", "unstable signal")]
+
+
 def test_every_check_has_a_test_here():
     text = Path(__file__).read_text(encoding="utf-8")
     assert all(f'"{name}"' in text for name in CHECKS)
@@ -278,4 +336,5 @@ def test_the_course_of_training_has_a_begin_a_middle_and_an_end(make_tree):
     assert rates == [14.0, 122.0, 230.0]  # steps 4…24, 100…144, 220…240
     assert [rows["skd", p]["validation_kl"] for p in ("begin", "middle", "end")] == ["", "", "0.5"]
     text = (root / "reports" / "report.md").read_text(encoding="utf-8")
-    assert "| `skd` | 14.0 | 122.0 | 230.0 | – | – | 0.500 |" in text
+    assert "validation KL, begin" not in text  # a column that no method fills
+    assert "| `skd` | 14.0 | 122.0 | 230.0 | – | 0.500 |" in text

@@ -15,9 +15,10 @@ import pytest
 
 from skd.config import load
 from skd.report.analyses import read_analyses
-from skd.report.compare import BETTER, TIE, WORSE, Verdict, families
+from skd.report.compare import BETTER, TIE, WORSE, Verdict
+from skd.report.evidence import weigh
 from skd.report.markdown import report
-from skd.report.pairs import OPPOSITE, all_pairs
+from skd.report.pairs import OPPOSITE
 from skd.report.provenance import Provenance
 from skd.report.read import read_run
 from skd.report.run import Example, Model, Run
@@ -64,12 +65,12 @@ def reports(make_tree) -> Reports:
         made = []
         for number in range(REPORTS):
             drawn = simulated(run, means, spread, rng)
-            found = families(drawn, "skd", resamples=RESAMPLES, seed=number)
-            pairs = all_pairs(drawn, resamples=RESAMPLES, seed=number)
-            text = report(drawn, analyses, found, pairs, [], "skd", PROVENANCE, [], 1)
+            found = weigh(drawn, "skd", resamples=RESAMPLES, seed=number)
+            text = report(drawn, analyses, found, [], PROVENANCE, [], 1)
             conclusion = text.split("## Conclusion")[1].split("A method *wins*")[0]
-            family = words(found["summarization"][0].verdicts)
-            made.append(Made(family, words(pair.verdict for pair in pairs), conclusion))
+            family = words(found.families["summarization"][0].verdicts)
+            pairs = words(pair.verdict for pair in found.pairs)
+            made.append(Made(family, pairs, conclusion))
         return made
 
     return make

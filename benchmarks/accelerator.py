@@ -22,16 +22,18 @@ from torch import Tensor
 
 from benchmarks import naive
 from benchmarks.__main__ import ROOT, machine
-from benchmarks.setting import CPU, PLAIN, Pair, Setting, own_step, pair
+from benchmarks.setting import CPU, PLAIN, Pair, Setting, model, own_step, pair
 from skd import losses
+from skd.cache import CachedModel
 from skd.losses import Predictions, method_loss
 from skd.meter import wait
 from skd.methods import METHODS
+from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
 from skd.sections import Acceptance, Divergence
 from skd.states import batch_states, precision
 from tests.reference import interleaved as token_level
-from tests.tiny import VOCABULARY, build
+from tests.tiny import FAMILIES, VOCABULARY, build
 from tests.tiny import prompts as ragged
 
 PAGE = ROOT / "docs" / "benchmarks-accelerator.md"
@@ -46,9 +48,7 @@ def oracle(device: torch.device) -> dict[str, Any]:
     for seed in range(3):
         student, teacher = build(seed=2 * seed), build(seed=2 * seed + 1)
         rows = ragged(8, seed)
-        uniforms = torch.rand(
-            3, 8, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
+        uniforms = uniform_noise(8, length, torch.Generator().manual_seed(seed))
         wanted = [
             token_level(
                 student, teacher, row, VOCABULARY, PLAIN, PLAIN, rule, length, uniforms[:, i]
@@ -133,6 +133,7 @@ def real_size(device: torch.device, runs: int) -> dict[str, Any]:
         "on_policy_kd": own_step(made, "on_policy_kd"),
         "supervised_kd": own_step(made, "supervised_kd"),
     }
+    rollout = made.sample()
     seconds, peaks = _seconds(works, runs, device), {}
     for name, work in works.items():
         torch.cuda.reset_peak_memory_stats(device)
@@ -143,7 +144,9 @@ def real_size(device: torch.device, runs: int) -> dict[str, Any]:
         "parameters": [made.teacher.num_parameters(), made.student.num_parameters()],
         "seconds": seconds,
         "peak_mib": peaks,
-        "sampled_tokens": REAL.batch * REAL.response,
+        "sampled_tokens": rollout.batch.response_tokens,
+        "accepted_percent": 100 * rollout.accepted / rollout.batch.response_tokens,
+        "teacher_passes": rollout.cost.teacher_passes,
     }
 
 
@@ -191,6 +194,41 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
     return {"rows": rows, "chosen": before, "seconds": seconds, "extra_peak_mib": peaks}
 
 
+def graphs(device: torch.device, runs: int) -> dict[str, Any]:
+    """Passes over one token per row of a decoder of real size: replayed and not."""
+    decoder = model(REAL.student, REAL.vocabulary, 1, device, torch.bfloat16)
+    rows = REAL.batch
+    cached = CachedModel(decoder, rows, REAL.prompt + REAL.response)
+    tokens = torch.full((rows, 1), 5, device=device)
+    positions = torch.full_like(tokens, REAL.prompt)
+
+    def launched() -> None:
+        cached.launched(tokens, positions, REAL.prompt + 1)
+
+    def replayed() -> None:
+        cached.states(tokens, positions, REAL.prompt + 1)
+
+    with torch.no_grad():
+        works = {"launched": launched, "replayed": replayed}
+        _seconds(works, 2, device)  # the second pass captures
+        return {"seconds": _seconds(works, 10 * runs, device)}
+
+
+def families(device: torch.device) -> dict[str, Any]:
+    """Every family of the tests in fp64: rows that equal the CPU's."""
+    found = {}
+    for family in FAMILIES:
+        student, teacher = (build(family, seed=s, dtype=torch.float64) for s in (1, 2))
+        asked = (ragged(6), VOCABULARY, PLAIN, 24, uniform_noise(6, 24, torch.Generator()))
+        part = Teacher(teacher, Acceptance("top_k", 3), PLAIN)
+        wanted = sample(student, *asked, part).batch.tokens
+        teacher.to(device)
+        made = sample(student.to(device), *asked, part).batch.tokens.cpu()
+        equal = wanted.shape == made.shape and (wanted == made).all(1).sum().item()
+        found[family] = f"{int(equal)} of {len(wanted)}"
+    return found
+
+
 def waits(device: torch.device) -> dict[str, Any]:
     """How often the host waits for the device in one interleaved rollout, and per emitted token."""
     import warnings
@@ -229,6 +267,8 @@ def _seconds(
 CASES: dict[str, Callable[[torch.device, int], Any]] = {
     "oracle": lambda device, _: oracle(device),
     "half_precision": lambda device, _: half_precision(device),
+    "families": lambda device, _: families(device),
+    "graphs": graphs,
     "waits": lambda device, _: waits(device),
     "chunks": chunks,
     "real_size": real_size,

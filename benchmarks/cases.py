@@ -287,12 +287,12 @@ def compaction(runs: int) -> Found:
 
 @contextmanager
 def _compacting(below: float) -> Iterator[None]:
-    before = rollout_module.COMPACT_BELOW
-    rollout_module.COMPACT_BELOW = below
+    before = rollout_module.COMPACT_BELOW["cpu"]
+    rollout_module.COMPACT_BELOW["cpu"] = below
     try:
         yield
     finally:
-        rollout_module.COMPACT_BELOW = before
+        rollout_module.COMPACT_BELOW["cpu"] = before
 
 
 # --------------------------------------------------------- speculative decoding

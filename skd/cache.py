@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from skd.errors import UserError
+from skd.graphs import Graph
 from skd.states import final_states, head
 
 
@@ -78,11 +79,80 @@ class CachedModel:
     def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
         self.model = model
         self.cache = SlotCache(rows, slots)
+        self.warm: set[int] = set()  # tokens per row of the passes that there have been
+        self.graphs: dict[int, Graph] = {}  # by tokens per row
 
     def states(
         self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
     ) -> Tensor:
-        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these."""
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these.
+
+        On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
+        then on: what a pass of few tokens costs there is its launches (docs/accelerators.md).
+        """
+        if rows is not None or tokens.device.type != "cuda":
+            return self.launched(tokens, positions, used, rows)
+        width, everything = tokens.shape[1], self.cache.shape[1]
+        if width not in self.warm:  # libraries set themselves up in the first pass
+            self.warm.add(width)
+            return self.launched(tokens, positions, used)
+        if width not in self.graphs:
+            self.graphs[width] = Graph(
+                lambda tokens, positions: self.launched(tokens, positions, everything),
+                tokens,
+                positions,
+            )
+        return self.graphs[width](tokens, positions)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows only."""
+        self.shape = (len(rows), self.shape[1])
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+
+class CachedModel:
+    """One decoder with its slot cache: `states` extends every row at its own positions."""
+
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
+        self.model = model
+        self.cache = SlotCache(rows, slots)
+        self.warm: set[int] = set()  # tokens per row of the passes that there have been
+        self.graphs: dict[int, Graph] = {}  # by tokens per row
+
+    def states(
+        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these.
+
+        On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
+        then on: what a pass of few tokens costs there is its launches (docs/accelerators.md).
+        """
+        if rows is not None or tokens.device.type != "cuda":
+            return self.launched(tokens, positions, used, rows)
+        shape, everything = tokens.shape, self.cache.shape[1]
+        if shape not in self.graphs:  # the pass that warms up: libraries set themselves up in it
+            self.graphs[shape] = None
+            return self.launched(tokens, positions, used, rows)
+        if self.graphs[shape] is None:
+            self.graphs[shape] = Graph(
+                lambda tokens, positions: self.launched(tokens, positions, everything),
+                tokens,
+                positions,
+            )
+        graph = self.graphs[shape]
+        assert graph is not None
+        return graph(tokens, positions)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows only; what was captured read the former caches."""
+        self.cache.select(rows)
+        self.graphs.clear()
+
+    def launched(
+        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """`states` without graphs."""
         self.cache.place(positions, used, rows)
         return final_states(
             self.model,

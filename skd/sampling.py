@@ -76,7 +76,7 @@ def sample(
                 others = rows.alive.nonzero().squeeze(1)
                 rows = rows.take(others)
                 for model in cached:
-                    model.cache.select(others)
+                    model.select(others)
     return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 

@@ -107,7 +107,7 @@ def speculate(
                 left = rows.alive.nonzero().squeeze(1)
                 rows = rows.take(left)
                 for model in (drafter, judge):
-                    model.cache.select(left)
+                    model.select(left)
     rollout = gather([*done, rows], vocabulary, cost, interleaved=False)
     return Decoded(rollout, blocks, drafted, kept)
 

@@ -88,7 +88,7 @@ class CachedModel:
         """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these.
 
         On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
-        then on: what a pass of few tokens costs there is its launches (docs/accelerators.md).
+        then on: what a pass of few tokens costs there is its launches (docs/benchmarks.md).
         """
         if rows is not None or tokens.device.type != "cuda":
             return self.launched(tokens, positions, used, rows)
@@ -103,46 +103,6 @@ class CachedModel:
                 positions,
             )
         return self.graphs[width](tokens, positions)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows only."""
-        self.shape = (len(rows), self.shape[1])
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
-
-
-class CachedModel:
-    """One decoder with its slot cache: `states` extends every row at its own positions."""
-
-    def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
-        self.model = model
-        self.cache = SlotCache(rows, slots)
-        self.warm: set[int] = set()  # tokens per row of the passes that there have been
-        self.graphs: dict[int, Graph] = {}  # by tokens per row
-
-    def states(
-        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
-    ) -> Tensor:
-        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these.
-
-        On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
-        then on: what a pass of few tokens costs there is its launches (docs/accelerators.md).
-        """
-        if rows is not None or tokens.device.type != "cuda":
-            return self.launched(tokens, positions, used, rows)
-        shape, everything = tokens.shape, self.cache.shape[1]
-        if shape not in self.graphs:  # the pass that warms up: libraries set themselves up in it
-            self.graphs[shape] = None
-            return self.launched(tokens, positions, used, rows)
-        if self.graphs[shape] is None:
-            self.graphs[shape] = Graph(
-                lambda tokens, positions: self.launched(tokens, positions, everything),
-                tokens,
-                positions,
-            )
-        graph = self.graphs[shape]
-        assert graph is not None
-        return graph(tokens, positions)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows only; what was captured read the former caches."""

@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import accelerator
 from benchmarks.cases import CASES, scaling
+from benchmarks.setting import ROOT, machine
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURE = ROOT / "docs" / "benchmarks-scaling.png"
@@ -86,23 +83,6 @@ def _write(found: dict[str, Any]) -> None:
     PAGE.write_text(_page(found), encoding="utf-8")
 
 
-def machine(*packages: str) -> dict[str, str]:
-    cpu = platform.processor() or platform.machine()
-    lines = Path("/proc/cpuinfo")
-    if lines.exists():
-        models = [x for x in lines.read_text().splitlines() if x.startswith("model name")]
-        cpu = models[0].split(":", 1)[1].strip() if models else cpu
-    return {
-        "cpu": cpu,
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
-    }
-
-
 def _page(found: dict[str, Any]) -> str:
     rows = []
     for key, (title, bar, more) in BARS.items():
@@ -138,7 +118,8 @@ the faster of its two trainers, both on-policy with forward KL and KV cache, gra
 off.
 
 {_SCALING if "scaling" in found else ""}
-{_costs(found.get("seconds", {}))}"""
+{_costs(found.get("seconds", {}))}
+{accelerator.section(ROOT / "benchmarks")}"""
 
 
 def _costs(seconds: dict[str, dict[str, int]]) -> str:

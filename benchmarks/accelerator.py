@@ -1,8 +1,8 @@
 """The engine on an accelerator: right in bf16, how fast, how much memory, against its own CPU path.
 
-`python -m benchmarks.accelerator` needs one GPU and writes benchmarks/accelerator-<name>.json and,
-from all such files, docs/benchmarks-accelerator.md. Wall seconds after waiting for the device.
-Knows the same models as the other cases; no files but its own.
+`python -m benchmarks.accelerator` needs one GPU and writes benchmarks/accelerator-<name>.json;
+`section` makes of such files what docs/benchmarks.md says of devices. Wall seconds, the device
+waited for, medians of runs that take turns. Random weights, as in the other cases.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ import torch
 from torch import Tensor
 
 from benchmarks import naive
-from benchmarks.__main__ import ROOT, machine
-from benchmarks.setting import CPU, PLAIN, Pair, Setting, model, own_step, pair
+from benchmarks.setting import (
+    CPU,
+    PLAIN,
+    ROOT,
+    Pair,
+    Setting,
+    machine,
+    model,
+    own_step,
+    pair,
+)
 from skd import losses
 from skd.cache import CachedModel
 from skd.losses import Predictions, method_loss
@@ -36,7 +45,6 @@ from tests.reference import interleaved as token_level
 from tests.tiny import FAMILIES, VOCABULARY, build
 from tests.tiny import prompts as ragged
 
-PAGE = ROOT / "docs" / "benchmarks-accelerator.md"
 # Close to Qwen2.5 1.5B and 0.5B: hidden size, layers; its vocabulary.
 REAL = Setting((1536, 28), (896, 24), vocabulary=151_936, batch=16, prompt=128, response=128)
 
@@ -124,26 +132,30 @@ def against_cpu(device: torch.device, runs: int) -> dict[str, Any]:
 
 
 def real_size(device: torch.device, runs: int) -> dict[str, Any]:
-    """Steps of a pair of real size: ours by γ, and the plain design."""
+    """Optimiser steps of a pair of real size: ours by γ and method, and TRL's two trainers."""
+    from benchmarks.peers import distillation_step, gkd_step
+
     made = pair(REAL, device=device)
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "skd": own_step(made, "skd"),
         "skd γ=1": own_step(made, "skd", 1),
-        "skd γ=4": own_step(made, "skd", 4),
         "on_policy_kd": own_step(made, "on_policy_kd"),
         "supervised_kd": own_step(made, "supervised_kd"),
+        "trl_gkd": gkd_step(made),
+        "trl_distillation": distillation_step(made),
     }
     rollout = made.sample()
     seconds, peaks = _seconds(works, runs, device), {}
     for name, work in works.items():
+        base = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         work()
-        peaks[name] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+        peaks[name] = round((torch.cuda.max_memory_allocated(device) - base) / 2**20)
     return {
         "setting": REAL.facts(k=made.k),
         "parameters": [made.teacher.num_parameters(), made.student.num_parameters()],
         "seconds": seconds,
-        "peak_mib": peaks,
+        "extra_peak_mib": peaks,
         "sampled_tokens": rollout.batch.response_tokens,
         "accepted_percent": 100 * rollout.accepted / rollout.batch.response_tokens,
         "teacher_passes": rollout.cost.teacher_passes,
@@ -257,11 +269,72 @@ def _seconds(
         for name, work in works.items():
             wait(device)
             began = time.perf_counter()
-            work()
+            told = work()  # a peer tells the seconds of its own part
             wait(device)
+            spent = told if isinstance(told, float) else time.perf_counter() - began
             if turn:
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(spent)
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def section(folder: Path) -> str:
+    """What docs/benchmarks.md says of the devices that were measured."""
+    files = sorted(folder.glob("accelerator-*.json"))
+    return "\n".join(_about(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+
+
+def _about(found: dict[str, Any]) -> str:
+    exact, half, chunk = found["oracle"], found["half_precision"], found["chunks"]
+    real, small, one = found["real_size"], found["against_cpu"], found["graphs"]["seconds"]
+    waited, setting = found["waits"], real["setting"]
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    families = [f for f, equal in found["families"].items() if equal[0] != equal[-1]]
+    steps = [
+        f"| {name} | {seconds:.2f} | {real['extra_peak_mib'][name]:,} |"
+        for name, seconds in real["seconds"].items()
+    ]
+    sizes = [
+        f"| {name} | {1000 * seconds:.1f} | {chunk['extra_peak_mib'][name]:,} |"
+        for name, seconds in chunk["seconds"].items()
+    ]
+    return f"""
+## {found["device"]}
+
+`python -m benchmarks.accelerator`; wall seconds, the device waited for, medians. {machine}
+
+- fp64: {exact["equal"]} of {exact["rows"]} rows equal Algorithm 1 as written and run on a CPU; by
+  family of models: {"all rows" if not families else "not all rows of " + ", ".join(families)}.
+- Loss and gradient against fp32 on a CPU: fp32 {half["fp32"]["loss_relative_error"]:.0e} and
+  {half["fp32"]["gradient_relative_error"]:.0e}, bf16 {half["bf16"]["loss_relative_error"]:.0e} and
+  {half["bf16"]["gradient_relative_error"]:.0e}; states kept while verifying against a fresh
+  forward, bf16: {half["bf16"]["kept_states_relative_error"]:.0e}.
+- A pass over one token per row, 24 layers of 896: {1000 * one["launched"]:.1f} ms launched kernel
+  by kernel, {1000 * one["replayed"]:.1f} ms as a CUDA graph.
+- The host waits for the device {waited["waits"]} times in {waited["blocks"]} blocks, which emit
+  {waited["tokens"]} tokens.
+- Teacher 512 × 8, student 256 × 4: a step takes {small["device_seconds"]["skd"]:.2f} s (SKD) and
+  {small["device_seconds"]["on_policy"]:.2f} s (on-policy) here, {small["cpu_seconds"]["skd"]:.2f} s
+  and {small["cpu_seconds"]["on_policy"]:.2f} s on the {small["setting"]["threads"]} threads of the
+  same machine's CPU.
+
+Teacher {setting["teacher"][0]} × {setting["teacher"][1]} layers, student {setting["student"][0]} ×
+{setting["student"][1]}, {real["parameters"][0] / 1e6:,.0f} and {real["parameters"][1] / 1e6:,.0f}
+million parameters, vocabulary {setting["vocabulary"]:,}, {setting["batch"]} rows, prompts of
+{setting["prompt"]} and responses of {setting["response"]} tokens,
+{real["accepted_percent"]:.0f} % of the
+proposals accepted; bf16, the student's weights fp32:
+
+| optimiser step | s | MiB above what stays allocated |
+|---|--:|--:|
+{chr(10).join(steps)}
+
+Head, forward KL and gradients of {chunk["rows"]:,} tokens by how many logits are alive at once
+(chosen: 2^{chunk["chosen"].bit_length() - 1}):
+
+| logits | ms | extra MiB |
+|---|--:|--:|
+{chr(10).join(sizes)}
+"""
 
 
 CASES: dict[str, Callable[[torch.device, int], Any]] = {
@@ -286,13 +359,15 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("error: no CUDA device: these cases measure one; `make bench` needs none")
     device = torch.device("cuda")
     name = torch.cuda.get_device_name(device)
-    found: dict[str, Any] = {"device": name, "machine": machine("torch", "transformers")}
+    file = arguments.out / f"accelerator-{name.replace(' ', '-').lower()}.json"
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found: dict[str, Any] = stored if arguments.only else {}
+    found |= {"device": name, "machine": machine("torch", "transformers", "trl")}
     for case in arguments.only or CASES:
         began = time.perf_counter()
         found[case] = CASES[case](device, arguments.runs)
         print(f"{case}: {json.dumps(found[case], ensure_ascii=False)}", flush=True)
         print(f"{case} took {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        file = arguments.out / f"accelerator-{name.replace(' ', '-').lower()}.json"
         file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

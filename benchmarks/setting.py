@@ -6,10 +6,14 @@ accepts about nine proposals in ten, as it does for a trained pair.
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from skd.sequences import Example, Vocabulary
 from skd.states import precision
 from skd.train import Run, make_responses, update
 
+ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Sampling()
 ACCEPTED = 0.9
 
@@ -168,3 +173,20 @@ def interleaved(
 def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
     runs = [a / b for a, b in zip(above, below, strict=True)]
     return {"median": statistics.median(runs), "runs": [round(r, 4) for r in runs]}
+
+
+def machine(*packages: str) -> dict[str, str]:
+    cpu = platform.processor() or platform.machine()
+    lines = Path("/proc/cpuinfo")
+    if lines.exists():
+        models = [x for x in lines.read_text().splitlines() if x.startswith("model name")]
+        cpu = models[0].split(":", 1)[1].strip() if models else cpu
+    return {
+        "cpu": cpu,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip(),
+    }

@@ -6,6 +6,7 @@ Knows no stage, no DVC and no Prefect.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a `UserError` is printed alone and ends it with status 2."""
+    gc.freeze()  # what was imported stays, in the workers too
     _keep_freed_memory()
     try:
         main()

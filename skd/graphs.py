@@ -24,21 +24,23 @@ class Graph:
     """
 
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
-        self.function = function
         self.inputs = [x.clone() for x in inputs]
-        self.graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
+        self.graph = torch.cuda.CUDAGraph()
+        self.uncaptured: Callable[..., Tensor] | None = None
         try:
             # Another thread may use the device meanwhile, to pin memory for one.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.output = function(*self.inputs)
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+            reason = str(error.__context__ or error).partition("\n")[0]
             _log.warning("no CUDA graph, kernels are launched one by one: %s", reason)
-            self.graph = None
+            self.uncaptured = function
+        # A captured function is not kept: through it a graph would hold its owner and live until
+        # some later collection, which fails if it falls into another graph's capture.
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        if self.graph is None:
-            return self.function(*inputs)
+        if self.uncaptured is not None:
+            return self.uncaptured(*inputs)
         for mine, given in zip(self.inputs, inputs, strict=True):
             mine.copy_(given)
         self.graph.replay()

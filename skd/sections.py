@@ -170,8 +170,6 @@ class Optimisation:
     batch_size: Positive  # prompts per optimiser step
     learning_rate: float
     micro_batch_size: Positive | None = None  # prompts per forward; None: the whole batch
-    # Batches that are drawn together and cut by length, against padding; 1: each by itself.
-    group_batches: Positive = 16
     warmup: Fraction = 0.1  # share of the steps
     decay: Literal["linear", "cosine", "none"] = "linear"  # after warm-up, to 0
     weight_decay: float = 0.0

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -60,10 +59,6 @@ class Run:
     @property
     def optimisation(self) -> Optimisation:
         return self.distill.optimisation
-
-    @cached_property
-    def lengths(self) -> list[int]:
-        return [len(e.prompt) + len(e.response) for e in self.examples]
 
 
 def train(run: Run) -> Facts:
@@ -135,7 +130,7 @@ def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Res
     examples = [
         run.examples[i]
         for later in range(step, step + steps)
-        for i in batch_indices(run.lengths, run.optimisation, later, run.seed)
+        for i in batch_indices(len(run.examples), size, later, run.seed)
     ]
     with precision(run.student):
         made = respond(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import resource
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +14,14 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+import psutil
 import torch
 from transformers import PreTrainedModel
 
 from benchmarks import naive
 from benchmarks.setting import (
     ACCEPTED,
+    CPU,
     PLAIN,
     Setting,
     interleaved,
@@ -34,6 +35,7 @@ from benchmarks.setting import (
 from skd import rollout as rollout_module
 from skd.assisted import assist
 from skd.losses import Predictions, method_loss
+from skd.meter import peak_memory, reset_peak_memory
 from skd.methods import METHODS
 from skd.models import keep_layers
 from skd.rollout import uniform_noise
@@ -184,16 +186,17 @@ def uncached(runs: int) -> Found:
 
 
 # ----------------------------------------------------------------------- loss
-_LOSS_ROWS, _LOSS_WIDTH, _LOSS_VOCABULARY = 1024, 512, 49_152
+_LOSS_WIDTH, _LOSS_VOCABULARY = 512, 49_152
+_TIMED_ROWS, _WEIGHED_ROWS = 512, 1024
 
 
-def _loss_works(divergence: str) -> dict[str, Callable[[], None]]:
+def _loss_works(divergence: str, rows: int) -> dict[str, Callable[[], None]]:
     shape = (_LOSS_WIDTH, 1)
     student, teacher = (model(shape, _LOSS_VOCABULARY, seed) for seed in (1, 2))
     teacher.requires_grad_(False)
     torch.manual_seed(0)
-    states, taught = torch.randn(2, _LOSS_ROWS, _LOSS_WIDTH).unbind()
-    targets = torch.zeros(_LOSS_ROWS, dtype=torch.long)
+    states, taught = torch.randn(2, rows, _LOSS_WIDTH).unbind()
+    targets = torch.zeros(rows, dtype=torch.long)
     whole = {"forward_kl": naive.forward_kl, "jsd": naive.jsd}[divergence]
 
     def fused() -> None:
@@ -204,50 +207,51 @@ def _loss_works(divergence: str) -> dict[str, Callable[[], None]]:
         total, _ = method_loss(
             METHODS["skd"], settings, made, other, targets, None, _LOSS_VOCABULARY
         )
-        (total / _LOSS_ROWS).backward()
+        (total / rows).backward()
         student.zero_grad()
 
     def plain() -> None:
         leaf = states.clone().requires_grad_()
         with torch.no_grad():
             other = teacher.lm_head(taught)
-        (whole(student.lm_head(leaf), other) / _LOSS_ROWS).backward()
+        (whole(student.lm_head(leaf), other) / rows).backward()
         student.zero_grad()
 
     return {"fused": fused, "naive": plain}
 
 
 def loss(runs: int) -> Found:
-    """Head, loss and gradient over 1,024 response tokens of a 49k vocabulary."""
-    setting = {"rows": _LOSS_ROWS, "width": _LOSS_WIDTH, "vocabulary": _LOSS_VOCABULARY}
+    """Head, loss and gradient over response tokens of a 49k vocabulary: time, then memory."""
+    size = {"width": _LOSS_WIDTH, "vocabulary": _LOSS_VOCABULARY}
     found = {}
     for name, key in (("forward_kl", "fkl"), ("jsd", "jsd")):
-        seconds = interleaved(_loss_works(name), runs)
+        seconds = interleaved(_loss_works(name, _TIMED_ROWS), runs)
         found[f"fused_vs_naive_time_{key}"] = ratio(seconds["fused"], seconds["naive"]) | {
-            "setting": setting
+            "setting": size | {"rows": _TIMED_ROWS}
         }
-    peaks = {which: [_peak(which) for _ in range(runs)] for which in ("fused", "naive")}
+    fresh = min(2, runs)  # processes: their peaks differ by less than a percent
+    peaks = {which: [_peak(which) for _ in range(fresh)] for which in ("fused", "naive")}
     found["fused_vs_naive_peak_memory"] = ratio(peaks["fused"], peaks["naive"]) | {
-        "setting": setting | {"MiB": {n: round(statistics.median(p)) for n, p in peaks.items()}}
+        "setting": size
+        | {"rows": _WEIGHED_ROWS}
+        | {"MiB": {n: round(statistics.median(p)) for n, p in peaks.items()}}
     }
     return found
 
 
 def _peak(which: str) -> float:
-    """MiB by which a fresh process's peak grows while it does the work once.
-
-    The gradient of the head, which both ways must give, is made before the measuring starts.
-    """
+    """MiB that a fresh process grows by as it does the work once, the head's gradient included."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
     def child() -> None:
-        work = _loss_works("forward_kl")[which]
-        rows = torch.zeros(_LOSS_VOCABULARY, _LOSS_WIDTH)  # as large as the head's gradient
-        del rows
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        work = _loss_works("forward_kl", _WEIGHED_ROWS)[which]
+        before = psutil.Process().memory_info().rss / 2**20
+        reset_peak_memory(CPU)
         work()
-        sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        peak = peak_memory(CPU)
+        assert peak is not None, "peaks are read from /proc"
+        sender.send(peak - before)
 
     process = context.Process(target=child)
     process.start()
@@ -259,7 +263,7 @@ def _peak(which: str) -> float:
 # ------------------------------------------------------------- variable length
 def compaction(runs: int) -> Found:
     """Rows that end at different lengths: dropped from the caches, or carried along."""
-    setting = replace(DEFAULT, batch=32)
+    setting = replace(DEFAULT, batch=16)
     made = pair(setting)
     ends = Vocabulary(setting.vocabulary, tuple(range(1, setting.vocabulary // 40)), 0, (0,))
 

@@ -22,6 +22,11 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pipelines last: what a quick test can tell is told first."""
+    items.sort(key=lambda item: "end_to_end" in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the repository; tests that need it are skipped without."""

@@ -297,32 +297,44 @@ def _about(found: dict[str, Any]) -> str:
         f"| {name} | {1000 * seconds:.1f} | {chunk['extra_peak_mib'][name]:,} |"
         for name, seconds in chunk["seconds"].items()
     ]
+    errors = {
+        f"{kind} {what.removesuffix('_relative_error').replace('_', ' ')}": error
+        for kind, numbers in half.items()
+        for what, error in numbers.items()
+    }
+    facts = [
+        f"fp64: {exact['equal']} of {exact['rows']} rows equal Algorithm 1 as written and run on a "
+        f"CPU; by family of models: {'not ' + ', '.join(families) if families else 'all rows'}.",
+        "Relative errors against fp32 on a CPU, for kept states against a fresh forward: "
+        + ", ".join(f"{name} {error:.1g}" for name, error in errors.items())
+        + ".",
+        f"A pass over one token per row, {setting['student'][1]} layers of "
+        f"{setting['student'][0]}: {1000 * one['launched']:.1f} ms launched kernel by kernel, "
+        f"{1000 * one['replayed']:.1f} ms as a CUDA graph.",
+        f"The host waits for the device {waited['waits']} times in {waited['blocks']} blocks, "
+        f"which emit {waited['tokens']} tokens.",
+        f"Teacher 512 × 8, student 256 × 4: a step takes {small['device_seconds']['skd']:.2f} s "
+        f"(SKD) and {small['device_seconds']['on_policy']:.2f} s (on-policy) here, "
+        f"{small['cpu_seconds']['skd']:.2f} s and {small['cpu_seconds']['on_policy']:.2f} s on the "
+        f"{small['setting']['threads']} threads of its machine's CPU.",
+    ]
+    shape = (
+        f"Teacher {setting['teacher'][0]} × {setting['teacher'][1]} layers, student "
+        f"{setting['student'][0]} × {setting['student'][1]}, "
+        f"{real['parameters'][0] / 1e6:,.0f} and {real['parameters'][1] / 1e6:,.0f} million "
+        f"parameters, vocabulary {setting['vocabulary']:,}, {setting['batch']} rows, prompts of "
+        f"{setting['prompt']} and responses of {setting['response']} tokens, "
+        f"{real['accepted_percent']:.0f} % of the proposals accepted; bf16, the student's weights "
+        "fp32, TRL's trainers too:"
+    )
     return f"""
 ## {found["device"]}
 
 `python -m benchmarks.accelerator`; wall seconds, the device waited for, medians. {machine}
 
-- fp64: {exact["equal"]} of {exact["rows"]} rows equal Algorithm 1 as written and run on a CPU; by
-  family of models: {"all rows" if not families else "not all rows of " + ", ".join(families)}.
-- Loss and gradient against fp32 on a CPU: fp32 {half["fp32"]["loss_relative_error"]:.0e} and
-  {half["fp32"]["gradient_relative_error"]:.0e}, bf16 {half["bf16"]["loss_relative_error"]:.0e} and
-  {half["bf16"]["gradient_relative_error"]:.0e}; states kept while verifying against a fresh
-  forward, bf16: {half["bf16"]["kept_states_relative_error"]:.0e}.
-- A pass over one token per row, 24 layers of 896: {1000 * one["launched"]:.1f} ms launched kernel
-  by kernel, {1000 * one["replayed"]:.1f} ms as a CUDA graph.
-- The host waits for the device {waited["waits"]} times in {waited["blocks"]} blocks, which emit
-  {waited["tokens"]} tokens.
-- Teacher 512 × 8, student 256 × 4: a step takes {small["device_seconds"]["skd"]:.2f} s (SKD) and
-  {small["device_seconds"]["on_policy"]:.2f} s (on-policy) here, {small["cpu_seconds"]["skd"]:.2f} s
-  and {small["cpu_seconds"]["on_policy"]:.2f} s on the {small["setting"]["threads"]} threads of the
-  same machine's CPU.
+{chr(10).join("- " + fact for fact in facts)}
 
-Teacher {setting["teacher"][0]} × {setting["teacher"][1]} layers, student {setting["student"][0]} ×
-{setting["student"][1]}, {real["parameters"][0] / 1e6:,.0f} and {real["parameters"][1] / 1e6:,.0f}
-million parameters, vocabulary {setting["vocabulary"]:,}, {setting["batch"]} rows, prompts of
-{setting["prompt"]} and responses of {setting["response"]} tokens,
-{real["accepted_percent"]:.0f} % of the
-proposals accepted; bf16, the student's weights fp32:
+{shape}
 
 | optimiser step | s | MiB above what stays allocated |
 |---|--:|--:|

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import naive
+from benchmarks.cases import equal_rows
 from benchmarks.setting import (
     CPU,
     PLAIN,
@@ -41,7 +42,6 @@ from skd.rollout import uniform_noise
 from skd.sampling import Teacher, sample
 from skd.sections import Acceptance, Divergence
 from skd.states import batch_states, precision
-from tests.reference import interleaved as token_level
 from tests.tiny import FAMILIES, VOCABULARY, build
 from tests.tiny import prompts as ragged
 
@@ -51,28 +51,7 @@ REAL = Setting((1536, 28), (896, 24), vocabulary=151_936, batch=16, prompt=128, 
 
 def oracle(device: torch.device) -> dict[str, Any]:
     """Rows equal to Algorithm 1 as written and run on a CPU; fp64 on both."""
-    same = total = 0
-    rule, length = Acceptance("top_k", 3), 24
-    for seed in range(3):
-        student, teacher = build(seed=2 * seed), build(seed=2 * seed + 1)
-        rows = ragged(8, seed)
-        uniforms = uniform_noise(8, length, torch.Generator().manual_seed(seed))
-        wanted = [
-            token_level(
-                student, teacher, row, VOCABULARY, PLAIN, PLAIN, rule, length, uniforms[:, i]
-            ).response
-            for i, row in enumerate(rows)
-        ]
-        student, teacher = student.to(device), teacher.to(device)
-        for gamma in (1, 3, "auto"):
-            made = sample(
-                student, rows, VOCABULARY, PLAIN, length, uniforms,
-                Teacher(teacher, rule, PLAIN), gamma,  # type: ignore[arg-type]
-            ).batch.to(CPU)  # fmt: skip
-            for i, response in enumerate(wanted):
-                start, stop = int(made.prompt_lengths[i]), int(made.lengths[i])
-                same += made.tokens[i, start:stop].tolist() == response
-                total += 1
+    same, total = equal_rows(3, (1, 3, "auto"), PLAIN, device)
     return {"rows": total, "equal": same}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -56,31 +56,40 @@ GREEDY = Sampling(temperature=0.0)
 
 def oracle(runs: int) -> Found:
     """Share of rows that equal Algorithm 1 as written, over γ, seeds and ragged prompts."""
+    same, total = equal_rows(runs, (1, 2, 3, 5, 8, 16, "auto"), Sampling(0.8, 0.95))
+    return {
+        "oracle_fp64_identical": _single(
+            100 * same / total, {"rows": total, "vocabulary": SIZE, "dtype": "fp64"}
+        )
+    }
+
+
+def equal_rows(
+    seeds: int, gammas: Sequence[Any], sampling: Sampling, device: torch.device = CPU
+) -> tuple[int, int]:
+    """Rows sampled on the device that equal the reference's on a CPU, and all rows; in fp64."""
     same, total = 0, 0
-    rule, warm, length = Acceptance("top_k", 3), Sampling(0.8, 0.95), 24
-    for seed in range(runs):
+    rule, length = Acceptance("top_k", 3), 24
+    for seed in range(seeds):
         student, teacher = build(seed=2 * seed), build(seed=2 * seed + 1)
         rows = ragged(8, seed)
         uniforms = uniform_noise(8, length, torch.Generator().manual_seed(seed))
         wanted = [
             token_level(
-                student, teacher, row, VOCABULARY, warm, warm, rule, length, uniforms[:, i]
+                student, teacher, row, VOCABULARY, sampling, sampling, rule, length, uniforms[:, i]
             ).response
             for i, row in enumerate(rows)
         ]  # once a seed: γ must not matter
-        for gamma in (1, 2, 3, 5, 8, 16, "auto"):
-            part = Teacher(teacher, rule, warm)
-            made = sample(student, rows, VOCABULARY, warm, length, uniforms, part, gamma).batch  # type: ignore[arg-type]
+        student.to(device)
+        part = Teacher(teacher.to(device), rule, sampling)
+        for gamma in gammas:
+            asked = (rows, VOCABULARY, sampling, length, uniforms, part, gamma)
+            made = sample(student, *asked).batch.to(CPU)
             for i, response in enumerate(wanted):
                 start, stop = int(made.prompt_lengths[i]), int(made.lengths[i])
                 same += made.tokens[i, start:stop].tolist() == response
                 total += 1
-    share = 100 * same / total
-    return {
-        "oracle_fp64_identical": _single(
-            share, {"rows": total, "vocabulary": SIZE, "dtype": "fp64"}
-        )
-    }
+    return same, total
 
 
 def kept_states(runs: int) -> Found:

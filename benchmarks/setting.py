@@ -148,7 +148,7 @@ def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]
     def step() -> None:
         pair.student.train()
         (batch, _), *_ = make_responses(run, 0, 0)
-        update(run, 0, batch, optimizer, parameters, 1e-6, Stopwatch())
+        update(run, 0, batch, optimizer, parameters, 1e-6, Stopwatch(pair.student.device))
 
     return step
 

@@ -1,7 +1,7 @@
 """Stage `distill`: one method, a student per task and seed.
 
-Runs train side by side, one process per core; finished ones stay in scratch, so a change
-that touches one task or seed trains that one alone.
+Runs train side by side, a process more than there are cores; finished ones stay in scratch,
+so a change that touches one task or seed trains that one alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def distill(params: Params, method: str) -> dict[str, Any]:
         distilling(params, f"{task.name}-{method}-{seed}", task, settings, seed, device)
         for task, seed in wanted
     ]
-    results = run_jobs(jobs, count(params.runtime, device))
+    results = run_jobs(jobs, count(params.runtime, device, extra=1))
     runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
     for (task, seed), facts in zip(wanted, results, strict=True):
         runs[task.name][seed] = facts

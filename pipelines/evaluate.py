@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pipelines import folders
 from pipelines.closure import code_of
 from pipelines.inputs import DATA, TEST_SETS, test_rows
 from pipelines.jobs import Job
-from pipelines.stage import alone, fingerprint, jsonl, key, metrics_text, read_json
+from pipelines.stage import alone, fingerprint, jsonl, key, read_json, write_metrics
 from pipelines.stage import run as run_stage
 from pipelines.workers import count, pick_device, run_jobs
 from skd import models
@@ -110,7 +109,7 @@ def _load(params: Params, folder: Path, name: str, task: str) -> TestSplit:
 
 
 def tested(params: Params, split: TestSplit, subject: Subject, device: torch.device) -> Job:
-    """The job that tests one model, or finds it tested: its records, scores and seconds."""
+    """The job that tests one model, or finds it tested: its records and scores."""
     code = code_of("pipelines.evaluate")
     parts = (fingerprint(subject.folder), vars(split), params.evaluate, device.type, code)
     name = f"test-{subject.task}-{subject.model}-{key(subject.model, subject.seed, *parts)}.json"
@@ -128,7 +127,6 @@ def tested(params: Params, split: TestSplit, subject: Subject, device: torch.dev
 def _test(
     params: Params, split: TestSplit, subject: Subject, device: torch.device, line: int
 ) -> dict[str, Any]:
-    began = time.perf_counter()
     tokenizer = models.load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
     model = models.load(subject.folder, device)
@@ -150,7 +148,6 @@ def _test(
     return {
         "model": subject.model,
         "seed": "all" if subject.seed is None else str(subject.seed),
-        "seconds": round(time.perf_counter() - began, 3),
         "system": {name: round(value, 4) for name, value in scored.system.items()},
         "signatures": scored.signatures,
         "not_scored": scored.not_scored,
@@ -170,7 +167,10 @@ def _comet(params: Params, line: int) -> Comet | None:
 
 # -------------------------------------------------------------------- files
 def publish(params: Params, found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    """records/<name>/<split>.jsonl and metrics/evaluate/<name>.json, nothing else beside them."""
+    """records/<name>/<split>.jsonl and metrics/evaluate/<name>.json, nothing else beside them.
+
+    What the stage took stands in metrics/evaluate.json: models are tested side by side.
+    """
 
     def fill_records(folder: Path) -> None:
         for name, splits in found.items():
@@ -181,15 +181,14 @@ def publish(params: Params, found: dict[str, dict[str, list[dict[str, Any]]]]) -
     def fill_metrics(folder: Path) -> None:
         for name, splits in found.items():
             facts = {
-                "seconds": round(sum(r["seconds"] for part in splits.values() for r in part), 2),
                 "tasks": {task: _facts(splits[task]) for task in params.experiment.tasks},
                 "test_sets": {part: _facts(splits[part]) for part in params.experiment.test_sets},
             }
-            text = metrics_text(pick_device(params.runtime), facts)
-            write_text(folder / f"{name}.json", text)
+            write_json(folder / f"{name}.json", facts)
 
     write_folder(RECORDS, fill_records)
     write_folder(METRICS, fill_metrics)
+    write_metrics("evaluate", pick_device(params.runtime), {})
 
 
 def _facts(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def factors(taken: Mapping[str, Mapping[str, Any]], view: str) -> dict[str, floa
 def fairness(params: Params) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """-> each task's facts of tries and views, and the test records of the compared students."""
     device = pick_device(params.runtime)
-    workers = count(params.runtime, device)
+    workers = count(params.runtime, device, extra=1)
     tasks = {name: training_task(params, name) for name in params.experiment.fairness}
     tried, seeds = tries(params), params.fairness.seeds
 

@@ -1,4 +1,4 @@
-"""The command line of a stage that does one row of a section: `distill skd`, `sweep threshold`.
+"""The command line of a stage that does one row of a section: `distill skd`, `scaling narrow`.
 
 Knows no stage and no section by name.
 """

@@ -96,7 +96,7 @@ def build(params: Params, root: Path, found: Provenance) -> None:
 
 def _items(experiment: Experiment) -> set[str]:
     """What a stage of several parts names them after."""
-    named = (experiment.tasks, experiment.methods, experiment.sweeps, experiment.students)
+    named = (experiment.tasks, experiment.methods, experiment.students)
     return {"starts", *chain.from_iterable(named)}
 
 

@@ -30,7 +30,7 @@ def scale(params: Params, name: str) -> dict[str, Any]:
     """-> the student's size and its runs: task -> method -> seed -> facts."""
     asked = params.scaling
     device = pick_device(params.runtime)
-    workers = count(params.runtime, device)
+    workers = count(params.runtime, device, extra=1)
     base = _place(name, params, device)
     tasks = {task: training_task(params, task) for task in asked.tasks}
     pairs = list(product(asked.tasks, asked.seeds))

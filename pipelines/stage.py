@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from skd.config import canonical
 from skd.errors import UserError
-from skd.files import write_text
+from skd.files import write_json
 
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
@@ -66,12 +66,8 @@ def seconds() -> float:
 
 def write_metrics(name: str, device: object, facts: dict[str, Any]) -> None:
     """metrics/<name>.json: what a stage counted, its wall seconds and the machine it ran on."""
-    write_text(Path("metrics") / f"{name}.json", metrics_text(device, facts))
-
-
-def metrics_text(device: object, facts: dict[str, Any]) -> str:
     whole = {"seconds": seconds(), "environment": environment(str(device)), **facts}
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    write_json(Path("metrics") / f"{name}.json", whole)
 
 
 def environment(device: str) -> dict[str, str]:

@@ -1,59 +1,97 @@
-"""Stage `sweep`: one method trained for each value of one setting, scored on validation.
+"""Stage `sweep`: a method trained for each value of one setting, scored on validation.
 
-The runs share scratch with `distill`, so a value that a method already has trains nothing new
-where the validation rows agree. Never reads the test split.
+One stage for all rows of `sweeps` that run, because importing the libraries takes longer than a
+small run. The runs share scratch with each other and with `distill`, so a value that a method
+already has trains nothing new where the validation rows agree. Never reads the test split.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from pipelines.inputs import training_task
-from pipelines.item import run_item
-from pipelines.jobs import distilling
+import torch
+
+from pipelines.inputs import Task, training_task
+from pipelines.jobs import Job, distilling
 from pipelines.stage import run as run_stage
+from pipelines.stage import write_metrics
 from pipelines.training import public
 from pipelines.workers import count, pick_device, run_jobs
-from skd.config import Params, label, plain
+from skd.config import Params, label, load, plain
 
 EXAMPLES = "student_examples"  # the one setting that is not in a row of `methods`
 
 
-def sweep(params: Params, name: str) -> dict[str, Any]:
-    """-> the facts of every run: tasks -> value -> seed."""
-    asked, device = params.sweeps[name], pick_device(params.runtime)
+@dataclass(frozen=True)
+class Setting:
+    """One run: a value of a sweep on a task with a seed."""
+
+    sweep: str
+    task: str
+    value: Any
+    seed: int
+
+
+def sweep(params: Params) -> dict[str, Any]:
+    """-> each sweep's parameters and the facts of its runs: task -> value -> seed."""
+    device = pick_device(params.runtime)
+    wanted = list(_settings(params))
+    tasks = {name: training_task(params, name) for name in {one.task for one in wanted}}
+    jobs = [_job(params, one, tasks[one.task], device) for one in wanted]
+    results = run_jobs(jobs, count(params.runtime, device, extra=1))
+    found: dict[str, Any] = {
+        name: {
+            **plain(params.sweeps[name]),
+            "validation_examples": _validation_examples(params, name),
+            "split": "validation",
+            "kinds": {task: tasks[task].kind for task in params.sweeps[name].tasks},
+            "runs": {},
+        }
+        for name in params.experiment.sweeps
+    }
+    for one, facts in zip(wanted, results, strict=True):
+        values = found[one.sweep]["runs"].setdefault(one.task, {})
+        values.setdefault(label(one.value), {})[str(one.seed)] = public(facts)
+    return found
+
+
+def _settings(params: Params) -> Iterator[Setting]:
+    for name in params.experiment.sweeps:
+        asked = params.sweeps[name]
+        for task, value, seed in product(asked.tasks, asked.values, asked.seeds):
+            yield Setting(name, task, value, seed)
+
+
+def _job(params: Params, one: Setting, task: Task, device: torch.device) -> Job:
+    asked = params.sweeps[one.sweep]
     optimisation = replace(
-        params.distill.optimisation, validation_examples=asked.validation_examples
+        params.distill.optimisation, validation_examples=_validation_examples(params, one.sweep)
     )
-    distill = replace(params.distill, optimisation=optimisation)
-    tasks = {task: training_task(params, task) for task in asked.tasks}
-    wanted = list(product(asked.tasks, asked.values, asked.seeds))
-    jobs = [
-        distilling(
-            params,
-            f"{task}-sweep-{name}-{seed}",
-            tasks[task],
-            params.vary(asked, value),
-            seed,
-            device,
-            distill=distill,
-            examples=value if asked.setting == EXAMPLES else None,
-        )
-        for task, value, seed in wanted
-    ]
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for (task, value, seed), facts in zip(
-        wanted, run_jobs(jobs, count(params.runtime, device)), strict=True
-    ):
-        found.setdefault(task, {}).setdefault(label(value), {})[str(seed)] = public(facts)
-    kinds = {name: task.kind for name, task in tasks.items()}
-    return {**plain(asked), "split": "validation", "kinds": kinds, "runs": found}
+    return distilling(
+        params,
+        f"{one.task}-sweep-{one.sweep}-{one.seed}",
+        task,
+        params.vary(asked, one.value),
+        one.seed,
+        device,
+        distill=replace(params.distill, optimisation=optimisation),
+        examples=one.value if asked.setting == EXAMPLES else None,
+    )
+
+
+def _validation_examples(params: Params, name: str) -> int | None:
+    asked = params.sweeps[name].validation_examples
+    return asked or params.distill.optimisation.validation_examples
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_item(argv, sweep, __doc__, argument="name", section="sweeps", metrics="sweeps")
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    params = load()
+    write_metrics("sweep", pick_device(params.runtime), {"sweeps": sweep(params)})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from skd.encode import Encoded, Row, encode
 from skd.evaluate import generate, validator
 from skd.facts import Facts
 from skd.files import write_folder, write_json
-from skd.meter import TEACHER, VALIDATION, peak_memory, reset_peak_memory
+from skd.meter import TEACHER, VALIDATION, Stopwatch, peak_memory, reset_peak_memory
 from skd.methods import DECODING, METHODS
 from skd.rollout import uniform_noise
 from skd.sections import Budget, Distill, MethodSettings
@@ -115,12 +114,12 @@ def _train(
         teacher.requires_grad_(False)
     vocabulary = models.vocabulary(tokenizer, *(m for m in (student, teacher) if m is not None))
     encoded = encode(rows, task.prompt, tokenizer, task.budget)
-    examples, began = encoded.examples, time.perf_counter()
+    examples, watch = encoded.examples, Stopwatch(device)
     if METHODS[spec.settings.method].response == "teacher":
         examples = _teacher_responses(
             teacher, spec, encoded, vocabulary, task.budget, params.evaluate.batch_size
         )
-    preparation = time.perf_counter() - began
+    watch.lap(TEACHER)
     validation = encode(
         task.validation[: optimisation.validation_examples], task.prompt, tokenizer, task.budget
     )
@@ -160,7 +159,7 @@ def _train(
     )
     write_folder(scratch / "model", lambda folder: save(student, tokenizer, folder))
     if examples is not encoded.examples:  # the teacher's work before the first step
-        facts.spend({TEACHER: preparation})
+        facts.spend(watch.seconds)
         facts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
     if held_out is not None:  # these and `kept` count as if each run made its own
         facts.spend({VALIDATION: held_out.seconds})

@@ -31,6 +31,8 @@ def pick_device(runtime: Runtime) -> torch.device:
 def count(runtime: Runtime, device: torch.device, extra: int = 0) -> int:
     """How many jobs run at once: one per core and `extra`, unless the user says how many.
 
+    With one extra, the last jobs of a stage share the cores instead of leaving one idle.
+
     SKD_WORKERS is set by whoever runs several stages at once.
     """
     if device.type != "cpu":

@@ -29,15 +29,16 @@ class SlotCache(Cache):
         self.values: list[Tensor] = []
         self.rows = torch.empty(0)
         self.positions = torch.empty(0)
-        self.whole = True
+        self.fresh = False
         self.used = 0
 
     def place(self, positions: Tensor, used: int, rows: Tensor | None) -> None:
         """The next forward writes at `positions` [B, T] and reads the first `used` slots.
 
-        rows: [B] those that it is about; None: all.
+        rows: [B] those that begin here, so that they read only what this forward writes;
+        None: all rows, going on.
         """
-        self.whole = rows is None
+        self.fresh = rows is not None
         rows = torch.arange(len(positions), device=positions.device) if rows is None else rows
         self.rows = rows[:, None]
         self.positions = positions
@@ -58,10 +59,9 @@ class SlotCache(Cache):
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         keys[self.rows, :, self.positions] = key_states.transpose(1, 2)
         values[self.rows, :, self.positions] = value_states.transpose(1, 2)
-        if self.whole:
-            return keys[:, :, : self.used], values[:, :, : self.used]
-        some = self.rows[:, 0]
-        return keys[some, :, : self.used], values[some, :, : self.used]
+        if self.fresh:
+            return key_states, value_states
+        return keys[:, :, : self.used], values[:, :, : self.used]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
         return self.used
@@ -85,7 +85,9 @@ class CachedModel:
     def states(
         self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
     ) -> Tensor:
-        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states; `rows`: of these.
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states.
+
+        `rows`: of these, from their first token on; None: of all.
 
         On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
         then on: what a pass of few tokens costs there is its launches (docs/benchmarks.md).

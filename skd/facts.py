@@ -32,12 +32,12 @@ class Facts:
     student_sampled_tokens: int = 0  # proposed, thrown-away ones included
     teacher_passes: int = 0
     teacher_tokens: int = 0  # that went through them
-    phases: dict[str, float] = field(default_factory=dict)  # wall seconds by phase of `skd.meter`
+    phases: dict[str, float] = field(default_factory=dict)  # seconds by phase of `skd.meter`
     validation: dict[str, float] = field(default_factory=dict)  # of the best weights
 
     @property
     def seconds(self) -> float:
-        """Wall seconds, validation included."""
+        """Seconds as `skd.meter` counts them, validation included."""
         return sum(self.phases.values())
 
     def spend(self, seconds: Mapping[str, float]) -> None:

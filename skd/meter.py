@@ -1,4 +1,7 @@
-"""What a run costs: wall seconds by phase, and peak memory.
+"""What a run costs: seconds by phase, and peak memory.
+
+Seconds are of processor time on a CPU, where runs share the cores and other programs may take
+some of them; on an accelerator, which works beside this process, they are of wall time.
 
 A lap is read where the device has just been waited for: once or twice a step or block, never
 per token. Knows no models and no training.
@@ -26,12 +29,13 @@ _RESET_PEAK = "5"  # proc(5): sets the peak resident size back to the present on
 class Stopwatch:
     """Seconds by phase: what has passed since the last lap goes to the phase that is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._last = time.perf_counter()
+        self._clock = time.process_time if device.type == "cpu" else time.perf_counter
+        self._last = self._clock()
 
     def lap(self, phase: str) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         self.seconds[phase] += now - self._last
         self._last = now
 

@@ -112,7 +112,7 @@ def respond(
     share of the run done. key: names the random numbers of this step.
     """
     sampled = _sampled_rows(method, len(examples), progress, key)
-    rollout, watch = None, Stopwatch()
+    rollout, watch = None, Stopwatch(student.device)
     if sampled:
         interleaving = None
         if method.response == "interleaved":
@@ -137,7 +137,7 @@ def respond(
     if method.needs_teacher and batch.teacher_states is None:
         assert teacher is not None
         optimisation = distill.optimisation
-        size = optimisation.micro_batch_size or optimisation.batch_size
+        size = _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
         verified = None if rollout is None else rollout.batch.teacher_states
         known = {
             row: (len(example.prompt) - 1, kept[example])
@@ -149,6 +149,11 @@ def respond(
     if rollout is not None:
         passes, tokens = passes + rollout.cost.teacher_passes, tokens + rollout.cost.teacher_tokens
     return Responses(batch, rollout, passes, tokens, watch.seconds)
+
+
+# Of those that train: the teacher's forward keeps neither activations nor logits. On a CPU eight
+# rows at a time took half as long again as thirty-two.
+_BATCHES_AT_ONCE = 4
 
 
 def _sampled_rows(

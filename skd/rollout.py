@@ -7,7 +7,7 @@ back in the caller's order. Knows nothing of models, acceptance or distributions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,10 +23,10 @@ STUDENT, TEACHER, ACCEPTANCE = range(3)  # the kinds of uniforms
 
 @dataclass
 class Cost:
+    watch: Stopwatch  # SAMPLING and TEACHER
     student_tokens: int = 0  # proposed by live rows, thrown-away ones included
     teacher_tokens: int = 0  # scored for live rows
     teacher_passes: int = 0
-    watch: Stopwatch = field(default_factory=Stopwatch)  # SAMPLING and TEACHER
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from skd import meter
 from skd.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.cache import CachedModel
 from skd.logits import distribution, draw, rank
+from skd.pace import Pace
 from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
 from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary, ids_on
@@ -62,7 +63,8 @@ def sample(
     width = 0 if teacher is None else teacher.model.config.hidden_size
     states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
     rows = Rows.start(prompts, noise[..., :max_new_tokens], pace.largest, vocabulary.pad, states)
-    done, cost = [], Cost()
+    done: list[Rows] = []
+    cost = Cost(meter.Stopwatch(student.device))
     with evaluating(*models):
         cached = [CachedModel(model, *rows.tokens.shape) for model in models]
         for model, phase in zip(cached, meter.PHASES, strict=False):
@@ -70,13 +72,8 @@ def sample(
             cost.watch.lap(phase)
         live = len(rows.alive)
         while live:
-            live = _block(cached, rows, vocabulary, sampling, teacher, pace, cost)
-            if (finished := rows.finished(live)) is not None:
-                done.append(rows.take(finished))
-                others = rows.alive.nonzero().squeeze(1)
-                rows = rows.take(others)
-                for model in cached:
-                    model.select(others)
+            live = _block(cached, rows, live, vocabulary, sampling, teacher, pace, cost)
+            rows = drop_finished(rows, live, cached, done)
     return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
 
 
@@ -91,9 +88,21 @@ def prefill(model: CachedModel, rows: Rows) -> None:
         model.states(rows.tokens[part, :width], positions, used=width, rows=part)
 
 
+def drop_finished(rows: Rows, live: int, cached: Sequence[CachedModel], done: list[Rows]) -> Rows:
+    """The rows to go on with: finished ones move to `done` once they are worth the copy."""
+    if (finished := rows.finished(live)) is None:
+        return rows
+    done.append(rows.take(finished))
+    others = rows.alive.nonzero().squeeze(1)
+    for model in cached:
+        model.select(others)
+    return rows.take(others)
+
+
 def _block(
     cached: list[CachedModel],
     rows: Rows,
+    live: int,
     vocabulary: Vocabulary,
     sampling: Sampling,
     teacher: Teacher | None,
@@ -102,12 +111,13 @@ def _block(
 ) -> int:
     """One round of Algorithm 1: propose, verify, keep the leading accepted run, replace.
 
-    Gives the number of rows that go on. A device is waited for where numbers are read: as the
-    block starts, between the models, at the rejected tokens and as it ends; never per token.
+    live: rows that are not done; gives how many go on. A device is waited for where numbers are
+    read: as the block starts, between the models, at the rejected tokens and as it ends; never
+    per token.
     """
     gamma = pace.block_size
     positions = rows.known[:, None] + torch.arange(gamma, device=rows.known.device)  # [B, γ]
-    live, used = torch.stack([rows.alive.sum(), positions.max()]).tolist()
+    used = int(positions.max())
     drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
     usable = rows.usable(positions, vocabulary.eos)
     cost.student_tokens += live * gamma
@@ -204,48 +214,6 @@ def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
 
 
 _PREFILL_ROWS = 32
-
-
-class Pace:
-    """γ: fixed, or chosen before each block from the share of proposals accepted so far.
-
-    A block of γ keeps 1 + a + … + a^(γ-1) tokens for γ student passes and one teacher pass, each
-    proposal adding to that pass. The choice reads counts and layers, never a clock, so that a
-    run repeats.
-    """
-
-    largest_auto = 8
-
-    def __init__(
-        self, block_size: int | Literal["auto"], models: Sequence[PreTrainedModel]
-    ) -> None:
-        self.fixed = None if block_size == "auto" else block_size
-        self.accepted, self.judged = 4.0, 5.0  # a few imagined proposals, until there are real ones
-        layers = [model.config.num_hidden_layers for model in models]
-        self.student_share = layers[0] / layers[-1] if len(models) > 1 else None
-
-    @property
-    def largest(self) -> int:
-        return self.fixed or self.largest_auto
-
-    @property
-    def block_size(self) -> int:
-        if self.fixed or self.student_share is None:
-            return self.fixed or _PLAIN_BLOCK
-        share, each = self.accepted / self.judged, self.student_share + _PROPOSAL_IN_PASS
-        return max(
-            range(1, self.largest_auto + 1),
-            key=lambda n: sum(share**i for i in range(n)) / (1.0 + each * n),
-        )
-
-    def learn(self, kept: int, replaced: int) -> None:
-        self.accepted = _MEMORY * self.accepted + kept
-        self.judged = _MEMORY * self.judged + kept + replaced
-
-
-_MEMORY = 0.9  # of a count, from block to block
-_PROPOSAL_IN_PASS = 0.125  # what each proposal adds to a teacher pass, as a share of it
-_PLAIN_BLOCK = 4  # without a teacher γ only sets how often ended rows are looked for
 
 
 @contextmanager

@@ -272,7 +272,8 @@ class Sweep:
     values: Annotated[list[Any], Field(min_length=1)]
     tasks: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)]
-    validation_examples: Positive = 150
+    # None: as many as in `distill`, whose runs are then taken over where a value is a method's own
+    validation_examples: Positive | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -338,6 +339,8 @@ class Report:
 @dataclass(frozen=True, config=STRICT)
 class Runtime:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    workers: Positive | None = None  # processes that train seeds side by side; None: one per core
+    workers: Positive | None = (
+        None  # processes side by side; None: one per core, one more where runs train
+    )
     progress: bool = True
     scratch: str = ".scratch"  # resumable states, finished seeds, COMET scores; safe to delete

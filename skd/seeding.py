@@ -21,3 +21,14 @@ def derive(*key: object) -> int:
 def generator(*key: object) -> torch.Generator:
     """A CPU generator of its own for this key."""
     return torch.Generator().manual_seed(derive(*key))
+
+
+def seed_dropout(device: torch.device, *key: object) -> None:
+    """Set what dropout draws from: the one place that has no generator of its own.
+
+    `torch.manual_seed` would set up a call for every kind of accelerator, each step.
+    """
+    seed = derive(*key, "dropout")
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

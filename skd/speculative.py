@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 from skd.acceptance import Proposals, ratio, replacement
 from skd.cache import CachedModel
 from skd.logits import distribution, draw
+from skd.meter import Stopwatch
+from skd.pace import Pace
 from skd.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
-from skd.sampling import Pace, allowed, evaluating, prefill
+from skd.sampling import allowed, drop_finished, evaluating, prefill
 from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary
 from skd.states import head
@@ -71,17 +73,18 @@ def speculate(
     nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
     spare = pace.largest + 1
     rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
-    done, cost = [], Cost()
+    done: list[Rows] = []
+    cost = Cost(Stopwatch(teacher.device))
     blocks = drafted = kept = 0
     with evaluating(draft, teacher):
         drafter, judge = (CachedModel(model, *rows.tokens.shape) for model in (draft, teacher))
         for model in (drafter, judge):
             prefill(model, rows)
-        while bool(rows.alive.any()):
+        live = len(rows.alive)
+        while live:
             gamma = pace.block_size
             steps = torch.arange(gamma + 1, device=rows.known.device)
             positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
-            live = int(rows.alive.sum())
             drawn_from = _draft(drafter, rows, vocabulary, sampling, positions[:, :-1], rule)
             states = judge.states(
                 rows.tokens.gather(1, positions - 1), positions - 1, int(positions.max())
@@ -102,12 +105,8 @@ def speculate(
             cost.teacher_passes += 1
             cost.teacher_tokens += live * (gamma + 1)
             rows.advance(emitted.sum(-1), vocabulary.eos)
-            if (finished := rows.finished(int(rows.alive.sum()))) is not None:
-                done.append(rows.take(finished))
-                left = rows.alive.nonzero().squeeze(1)
-                rows = rows.take(left)
-                for model in (drafter, judge):
-                    model.select(left)
+            live = int(rows.alive.sum())
+            rows = drop_finished(rows, live, (drafter, judge), done)
     rollout = gather([*done, rows], vocabulary, cost, interleaved=False)
     return Decoded(rollout, blocks, drafted, kept)
 

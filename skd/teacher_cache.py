@@ -8,7 +8,6 @@ what names a cache and where it lies is the caller's business.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from skd.meter import TEACHER, Stopwatch
 from skd.sequences import Example, Vocabulary, collate
 from skd.states import batch_states, precision
 
@@ -82,12 +82,12 @@ def keep(
     Not for two processes at once: the caller keeps them apart.
     """
     if not path.exists():
-        began = time.perf_counter()
+        watch = Stopwatch(teacher.device)
         states = _make(teacher, examples, vocabulary, rows_at_once)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        seconds = f"{time.perf_counter() - began:.3f}"
-        save_file({"states": states}, partial, metadata={"seconds": seconds})
+        watch.lap(TEACHER)
+        save_file({"states": states}, partial, metadata={"seconds": f"{watch.total:.3f}"})
         partial.replace(path)
     return KeptStates(path, examples, rows_at_once)
 

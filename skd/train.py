@@ -26,7 +26,7 @@ from skd.meter import DATA, LOSS, OPTIMISER, VALIDATION, Stopwatch
 from skd.methods import METHODS, Kept, Method, Responses, respond
 from skd.schedule import batch_indices, learning_rate
 from skd.sections import Distill, MethodSettings, Optimisation
-from skd.seeding import derive
+from skd.seeding import seed_dropout
 from skd.sequences import Batch, Example, Vocabulary
 from skd.states import batch_states, precision
 
@@ -93,7 +93,7 @@ def train(run: Run) -> Facts:
     )
     with log, bar:
         while facts.step < optimisation.steps and not _out_of_patience(run, facts):
-            step, watch = facts.step, Stopwatch()
+            step, watch = facts.step, Stopwatch(student.device)
             staleness = step % run.distill.rollout_steps
             if not queue:
                 queue = make_responses(run, step, staleness)
@@ -162,7 +162,7 @@ def update(
     tokens = max(1, batch.response_tokens)
     loss, kl = 0.0, None
     optimizer.zero_grad(set_to_none=True)
-    torch.manual_seed(derive(run.seed, "dropout", step))
+    seed_dropout(run.student.device, run.seed, step)
     for micro in batch.split(run.optimisation.micro_batch_size):
         if micro.response_tokens == 0:
             continue
@@ -207,7 +207,7 @@ def _micro_loss(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | No
 # ------------------------------------------------------------------ selection
 def _validate(run: Run, facts: Facts) -> dict[str, float]:
     """Validate, and keep the weights on disk if they are the best so far (ties: the earlier)."""
-    watch = Stopwatch()
+    watch = Stopwatch(run.student.device)
     numbers = run.validate(run.student)
     watch.lap(VALIDATION)
     facts.spend(watch.seconds)

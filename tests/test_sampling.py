@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skd.pace import Pace
 from skd.rollout import Rollout, uniform_noise
-from skd.sampling import Pace, Teacher, evaluating, sample
+from skd.sampling import Teacher, evaluating, sample
 from skd.sections import Acceptance, Sampling
 from skd.sequences import Vocabulary
 from tests.reference import Reference, interleaved, raw

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from skd.data.example import Example, pick
 
-LARGEST = 40  # every value a story reaches stays in 1..LARGEST
+LARGEST = 20  # every value a story reaches stays in 1..LARGEST
 
 # One wording is enough to say a step: {l} and {r} are its operands, {v} its value.
 WORDINGS: dict[str, tuple[str, ...]] = {

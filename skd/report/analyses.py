@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from skd.errors import UserError
 from skd.report import fairness, scaling
 from skd.report.fairness import Fairness, read_fairness
 from skd.report.probe import agreement, course, drafts
@@ -39,7 +40,7 @@ def read_analyses(
     """Raises `UserError` naming the file and the stage where one is missing."""
     metrics = root / "metrics"
     return Analyses(
-        {name: read_json(metrics / "sweeps" / f"{name}.json", f"sweep@{name}") for name in sweeps},
+        _read_sweeps(metrics / "sweep.json", sweeps),
         read_fairness(root, reference, resamples, seed),
         {
             name: read_json(metrics / "scaling" / f"{name}.json", f"scaling@{name}")
@@ -47,6 +48,13 @@ def read_analyses(
         },
         read_json(metrics / "probe.json", "probe"),
     )
+
+
+def _read_sweeps(path: Path, names: Sequence[str]) -> dict[str, Json]:
+    found = read_json(path, "sweep")["sweeps"]
+    if missing := [name for name in names if name not in found]:
+        raise UserError(f"{path} has no sweep {missing[0]!r}; run `dvc repro sweep` to make it")
+    return {name: found[name] for name in names}
 
 
 def section(found: Analyses, run: Run) -> str:
@@ -80,7 +88,7 @@ def _sweep(name: str, facts: Json) -> str:
     noun = "Seed" if len(facts["seeds"]) == 1 else "Seeds"
     parts = [
         f"### Sweep `{name}`: `{facts['setting']}` of `{facts['method']}`\n\n{noun} {seeds}; "
-        f"{facts['validation_examples']} validation examples."
+        f"{facts['validation_examples'] or 'all'} validation examples."
     ]
     for task, values in facts["runs"].items():
         title = TITLES[TASKS[facts["kinds"][task]].primary]

@@ -209,8 +209,8 @@ def _curves(run: Run, figures: list[str]) -> str:
 def _costs(run: Run) -> str:
     parts = [
         "## Cost\n\nOne student, mean over seeds. *Trained tokens* entered the loss, *sampled "
-        "tokens* came from the student, *teacher tokens* passed through the teacher. Wall seconds "
-        "depend on what else ran; tokens and passes do not."
+        "tokens* came from the student, *teacher tokens* passed through the teacher. Seconds are "
+        "of processor time where a CPU trained, of wall time on an accelerator."
     ]
     parts += [tables.details(task.name, tables.cost_table(task)) for task in run.tasks]
     parts.append(

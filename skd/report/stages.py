@@ -25,7 +25,7 @@ class Part:
 
 
 def read_parts(root: Path, items: Collection[str]) -> list[Part]:
-    """The parts of the run whose tasks, methods, sweeps and students are `items`.
+    """The parts of the run whose tasks, methods and students are `items`.
 
     A file of any other item was left by an earlier experiment and took no time of this one.
     """

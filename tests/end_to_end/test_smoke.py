@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 # What a method's setting reaches; the runs of an analysis that did not change stay in scratch.
 SKD_STAGES = {"distill@skd", "evaluate", "probe", "report", "export"}
-SKD_STAGES |= {"sweep@threshold", "sweep@rules", "fairness", "scaling@narrow"}
+SKD_STAGES |= {"sweep", "fairness", "scaling@narrow"}
 RULES = [{"rule": "min_prob", "value": 0.3}, {"rule": "ratio", "value": 0.5}]
 
 
@@ -169,13 +169,13 @@ def test_the_best_student_is_exported_and_loads(project) -> None:
 
 
 def test_the_analyses_hold_what_their_runs_say(project) -> None:
-    sweep = json.loads((project / "metrics/sweeps/threshold.json").read_text())
+    sweeps = json.loads((project / "metrics/sweep.json").read_text())["sweeps"]
     rates = [
-        sweep["runs"]["summarization"][value]["20"]["acceptance_rate"] for value in ("1", "25")
+        sweeps["threshold"]["runs"]["summarization"][value]["20"]["acceptance_rate"]
+        for value in ("1", "25")
     ]
     assert rates[0] < rates[1]  # a larger K accepts more
-    rules = json.loads((project / "metrics/sweeps/rules.json").read_text())["runs"]
-    assert set(rules["summarization"]) == {"min_prob 0.3", "ratio 0.5"}
+    assert set(sweeps["rules"]["runs"]["summarization"]) == {"min_prob 0.3", "ratio 0.5"}
     assert "| min_prob 0.3 |" in (project / "reports/report.md").read_text()
     probe = json.loads((project / "metrics/probe.json").read_text())
     assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}

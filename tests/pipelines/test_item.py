@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import distill, scaling, sweep
+from pipelines import distill, scaling
 from pipelines.item import run_item
 from skd.errors import UserError
 
@@ -34,7 +34,7 @@ def test_the_named_row_is_done_and_its_facts_are_written(project):
 
 @pytest.mark.parametrize(
     ("stage", "row"),
-    [(distill, "methods.none"), (sweep, "sweeps.none"), (scaling, "scaling.students.none")],
+    [(distill, "methods.none"), (scaling, "scaling.students.none")],
 )
 def test_a_row_that_is_not_there_is_named_before_anything_runs(project, stage, row):
     with pytest.raises(UserError, match=f"^{row} is missing in params.yaml$"):

@@ -127,11 +127,12 @@ class Writer:
             "models": models,
         }
         path = self.root / "metrics" / "evaluate" / f"{name}.json"
-        whole = {"seconds": 3.5, "environment": ENVIRONMENT, "tasks": {}, "test_sets": {}}
+        whole: dict[str, Any] = {"tasks": {}, "test_sets": {}}
         if path.exists():
             whole = json.loads(path.read_text())
         whole[self.section][self.task] = facts
         write_json(path, whole)
+        write_json(path.parent.with_suffix(".json"), {"seconds": 3.5, "environment": ENVIRONMENT})
         write_lines(self.root / "records" / name / f"{self.task}.jsonl", records)
 
     def _scores(self, mean: float) -> dict[str, list[float]]:
@@ -208,7 +209,7 @@ class Writer:
 
 
 def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None:
-    """metrics/sweeps/threshold.json on the first task, metrics/probe.json on all."""
+    """metrics/sweep.json on the first task, metrics/probe.json on all."""
     task, kind = next(iter(tasks.items()))
     run = {
         "seconds": 9.0,
@@ -226,7 +227,7 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
     }
     facts = {"method": "skd", "setting": "acceptance.value", "seeds": list(seeds)}
     facts |= {"validation_examples": 150, "kinds": {task: kind}, "runs": {task: runs}}
-    write_json(root / "metrics" / "sweeps" / "threshold.json", facts)
+    write_json(root / "metrics" / "sweep.json", {"sweeps": {"threshold": facts}})
     agreed = {"kl": 0.7, "spearman": 0.6, "first": 80.0, "ranks": {"0.5": 0, "0.9": 2, "0.99": 9}}
     agreed |= {"within": {"1": 70.0}, "by_position": {"0": [0.5, 70.0], "8": [0.9, 60.0]}}
     shares = dict(

@@ -12,7 +12,7 @@ import yaml
 from pipelines.report import main
 from skd.report.stages import environment, read_parts, wall_time
 
-ITEMS = {"translation", "skd", "threshold", "narrow", "starts"}
+ITEMS = {"translation", "skd", "narrow", "starts"}
 
 
 @pytest.fixture
@@ -29,8 +29,7 @@ def root(tmp_path: Path) -> Path:
     leave("prepare/translation", 2.0, device=None)
     leave("distill/skd", 100.0)
     leave("distill/of_an_earlier_run", 1e6, "tpu")
-    leave("sweeps/threshold", 8.0)
-    leave("sweeps/of_an_earlier_run", 1e6)
+    leave("sweep", 8.0)
     leave("scaling/narrow", 40.0)
     leave("later/starts", 5.0)  # a stage that nobody has thought of yet
     leave("untimed", None)
@@ -46,7 +45,7 @@ def test_every_stage_of_the_run_is_counted_once_and_no_other(root):
         ("later", 5.0),
         ("prepare", 2.0),
         ("scaling", 40.0),
-        ("sweeps", 8.0),
+        ("sweep", 8.0),
     ]
     lines = wall_time(parts).splitlines()
     assert lines[2] == "| distill | 1 | 1 min 40 s | 40.8 |"  # the longest first
@@ -72,8 +71,6 @@ def test_the_graphs_stages_with_metrics_are_all_in_the_report(make_tree):
         elif not path.with_suffix("").exists():
             path.with_suffix("").mkdir()
             (path.with_suffix("") / "skd.json").write_text('{"seconds": 1.0}')
-    path = root / "metrics" / "sweeps" / "threshold.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 9.0}))
     main(["--root", str(root)])
     text = (root / "reports" / "report.md").read_text()
     table = text.split("| stage | parts |")[1].split("**all**")[0]

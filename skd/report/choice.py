@@ -13,7 +13,7 @@ from skd.report.pairs import Pair, record
 from skd.report.run import Json, Run, TaskRun
 from skd.report.tables import mean_cost, number, table, values_text
 
-MOST_NAMES = 5  # in a cell; more are counted
+MOST_NAMES = 5  # in a cell, where a few exceptions say as much
 NO_BREAK = "\u00a0"
 
 
@@ -50,18 +50,20 @@ def _row(task: TaskRun, pairs: list[Pair]) -> list[str]:
 
 
 def _over_all(run: Run, pairs: list[Pair]) -> str:
-    """The method that is most often better less often worse, where there is one."""
+    """The one or two methods that are most often better less often worse, where others are not."""
     records = {method: record(pairs, method) for method in run.methods}
     net = {method: found.wins - found.losses for method, found in records.items()}
-    top = max(net, key=net.__getitem__)
-    if list(net.values()).count(net[top]) > 1:
-        return "Over all tasks no single method stands out in the comparisons of all pairs."
-    found = records[top]
-    return (
-        f"Over all tasks `{top}` stands out in the comparisons of all pairs: better in "
-        f"{found.wins} of {found.wins + found.ties + found.losses}, tied in {found.ties}, worse "
-        f"in {found.losses}."
-    )
+    leading = [method for method in net if net[method] == max(net.values())]
+    if len(leading) > 2 or len(leading) == len(net):
+        return "Over all tasks no method stands out in the comparisons of all pairs."
+    told = [
+        f"`{name}` is better in {found.wins} of {found.wins + found.ties + found.losses}, tied in "
+        f"{found.ties}, worse in {found.losses}"
+        for name, found in ((name, records[name]) for name in leading)
+    ]
+    who = " and ".join(f"`{name}`" for name in leading)
+    verb = "stands" if len(leading) == 1 else "stand"
+    return f"Over all tasks {who} {verb} out in the comparisons of all pairs: {'; '.join(told)}."
 
 
 def tied(task: str, method: str, pairs: list[Pair]) -> list[str]:
@@ -80,11 +82,11 @@ def _scored(task: TaskRun, method: str) -> str:
 
 
 def _names(names: list[str], others: list[str]) -> str:
-    """Those of the others, or all but a few, or how many."""
+    """Those of the others, or all but a few."""
     rest = [name for name in others if name not in names]
     if len(names) > MOST_NAMES and len(rest) <= MOST_NAMES:
         return "all others" + (f" but {_listed(rest)}" if rest else "")
-    return f"{len(names)} of the others" if len(names) > MOST_NAMES else _listed(names) or "none"
+    return _listed(names) or "none"
 
 
 def _listed(names: list[str]) -> str:

@@ -160,4 +160,12 @@ def test_many_ties_are_named_by_those_that_are_none(make_tree) -> None:
     assert row.split("|")[3].strip() == "all others but `on_policy_kd`"
     headline = text.split("## Conclusion")[1].split("### ")[0]
     assert "tied with 5 of 6 baselines" in headline
-    assert "Over all tasks no single method stands out" in text
+    assert "Over all tasks no method stands out" in text
+
+
+def test_two_methods_that_lead_together_are_both_named(make_tree) -> None:
+    root = make_tree({"sft": 40, "seq_kd": 62, "on_policy_kd": 40, "skd": 62})
+    main(["--root", str(root)])
+    text = (root / "reports" / "report.md").read_text()
+    assert "`seq_kd` and `skd` stand out in the comparisons of all pairs: `seq_kd` is" in text
+    assert text.count("is better in 2 of 3, tied in 1, worse in 0") == 2

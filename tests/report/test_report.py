@@ -333,7 +333,7 @@ def test_provenance_outside_git_is_no_error_and_the_hash_ignores_the_runtime(mak
     found = provenance(params, root)
     set_parameter(root, "progress: true", "progress: false")
     same = provenance(load(root / "params.yaml"), root)
-    set_parameter(root, "max_new_tokens: 96", "max_new_tokens: 97")
+    set_parameter(root, "max_prompt_tokens: 160", "max_prompt_tokens: 161")
     other = provenance(load(root / "params.yaml"), root)
     assert found.parameters_hash == same.parameters_hash != other.parameters_hash
     build(params, root, found)

@@ -1,6 +1,6 @@
 """Run the measurements and write docs/benchmarks.md, benchmarks/results.json and a figure.
 
-One thread, CPU time, medians of runs that take turns. 12 to 18 minutes by machine; what
+One thread, CPU time, medians of runs that take turns. 10 to 16 minutes by machine; what
 each case took stands on the page.
 """
 

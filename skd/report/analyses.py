@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from skd.errors import UserError
 from skd.report import fairness, scaling
 from skd.report.fairness import Fairness, read_fairness
 from skd.report.probe import agreement, course, drafts
-from skd.report.read import read_json
+from skd.report.read import read_json, stale
 from skd.report.run import Json, Run
 from skd.report.tables import TITLES, number, table, values_text
 from skd.tasks import TASKS
@@ -53,7 +52,7 @@ def read_analyses(
 def _read_sweeps(path: Path, names: Sequence[str]) -> dict[str, Json]:
     found = read_json(path, "sweep")["sweeps"]
     if missing := [name for name in names if name not in found]:
-        raise UserError(f"{path} has no sweep {missing[0]!r}; run `dvc repro sweep` to make it")
+        raise stale(path, f"no sweep {missing[0]!r}", "sweep")
     return {name: found[name] for name in names}
 
 

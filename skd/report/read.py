@@ -73,7 +73,7 @@ def _test_set(
     path = root / "metrics" / f"{stage}.json"
     cards = read_json(path, stage)["test_sets"]
     if name not in cards:
-        raise _stale(path, f"no test set {name!r}", stage)
+        raise stale(path, f"no test set {name!r}", stage)
     run = replace(
         task,
         name=name,
@@ -98,7 +98,7 @@ def _evaluated(
 def _check_tuned(root: Path, task: str) -> None:
     path = root / "metrics" / "sft.json"
     if task not in read_json(path, "sft")["tasks"]:
-        raise _stale(path, f"no task {task!r}", "sft")
+        raise stale(path, f"no task {task!r}", "sft")
 
 
 def _models(root: Path, section: str, task: str, name: str, seeds: list[str]) -> dict[str, Model]:
@@ -106,7 +106,7 @@ def _models(root: Path, section: str, task: str, name: str, seeds: list[str]) ->
     path = root / "metrics" / "evaluate" / f"{name}.json"
     known = read_json(path, stage).get(section, {})
     if task not in known:
-        raise _stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
+        raise stale(path, f"no {section.rstrip('s').replace('_', ' ')} {task!r}", stage)
     facts = known[task]
     records = root / "records" / name / f"{task}.jsonl"
     examples = _examples(records, stage)
@@ -114,14 +114,14 @@ def _models(root: Path, section: str, task: str, name: str, seeds: list[str]) ->
     models = {}
     for model in expected:
         if model not in facts["models"]:
-            raise _stale(path, f"no model {model!r}", stage)
+            raise stale(path, f"no model {model!r}", stage)
         system = facts["models"][model]["seeds"]
         fixed = set(system) == {ALL}
         for seed in [ALL] if fixed else seeds:
             if seed not in system:
-                raise _stale(path, f"seed {seed} of {model!r} is missing", stage)
+                raise stale(path, f"seed {seed} of {model!r} is missing", stage)
             if seed not in examples.get(model, {}):
-                raise _stale(records, f"no outputs of {model!r}, seed {seed}", stage)
+                raise stale(records, f"no outputs of {model!r}, seed {seed}", stage)
         kept = [ALL] if fixed else seeds
         models[model] = Model(
             name=model,
@@ -150,11 +150,11 @@ def _training(root: Path, task: str, method: str, seeds: list[str]) -> Training:
     path = root / "metrics" / "distill" / f"{method}.json"
     facts = read_json(path, stage)
     if task not in facts["tasks"]:
-        raise _stale(path, f"no task {task!r}", stage)
+        raise stale(path, f"no task {task!r}", stage)
     runs = facts["tasks"][task]["seeds"]
     for seed in seeds:
         if seed not in runs:
-            raise _stale(path, f"seed {seed} is missing", stage)
+            raise stale(path, f"seed {seed} is missing", stage)
     log_path = root / "logs" / "distill" / method / f"{task}.csv"
     with _open(log_path, stage) as file:
         log = [row for row in csv.DictReader(file) if row["seed"] in seeds]
@@ -173,7 +173,7 @@ def _check_examples(run: TaskRun) -> None:
         for seed, examples in model.examples.items():
             if set(examples) != ids:
                 name = "starts" if model.name in STARTS else model.name
-                raise _stale(
+                raise stale(
                     Path("records") / name / f"{run.name}.jsonl",
                     f"{model.name!r}, seed {seed}: {len(examples)} examples, which are not the "
                     f"{len(ids)} of the {model.split} split",
@@ -181,7 +181,8 @@ def _check_examples(run: TaskRun) -> None:
                 )
 
 
-def _stale(path: Path, what: str, stage: str) -> UserError:
+def stale(path: Path, what: str, stage: str) -> UserError:
+    """A file that is absent or says too little, and the stage that makes it."""
     return UserError(f"{path}: {what}; rerun `dvc repro {stage}`")
 
 
@@ -189,7 +190,7 @@ def _open(path: Path, stage: str) -> Any:
     try:
         return path.open(encoding="utf-8", newline="")
     except FileNotFoundError:
-        raise _stale(path, "no such file", stage) from None
+        raise stale(path, "no such file", stage) from None
 
 
 def read_json(path: Path, stage: str) -> Json:
@@ -197,7 +198,7 @@ def read_json(path: Path, stage: str) -> Json:
         try:
             value: Json = json.load(file)
         except json.JSONDecodeError as error:
-            raise _stale(path, f"not valid JSON ({error})", stage) from None
+            raise stale(path, f"not valid JSON ({error})", stage) from None
     return value
 
 
@@ -208,5 +209,5 @@ def read_lines(path: Path, stage: str) -> list[Json]:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise _stale(path, f"line {number} is not valid JSON ({error})", stage) from None
+                raise stale(path, f"line {number} is not valid JSON ({error})", stage) from None
     return rows

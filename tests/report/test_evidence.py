@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from pipelines.report import main
+from pipelines.report import build, main, provenance
 from skd.config import load
+from skd.errors import UserError
 from skd.metrics.statistics import compare, seed_interval, seeds_needed
 from skd.report.compare import BETTER
 from skd.report.page import page
@@ -287,6 +288,14 @@ def test_markup_of_the_report_becomes_markup():
     assert "<title>Title</title>" in html
     assert "<td" in html
     assert "<strong>2</strong>" in html
+
+
+def test_a_sweep_that_was_not_run_is_named_with_its_stage(make_tree):
+    root = make_tree(METHODS, n=20)
+    edit_json(root / "metrics" / "sweep.json", lambda facts: facts["sweeps"].clear())
+    params = load(root / "params.yaml")
+    with pytest.raises(UserError, match=r"no sweep 'threshold'; rerun `dvc repro sweep`"):
+        build(params, root, provenance(params, root))
 
 
 def test_sweeps_and_the_probe_stand_in_the_report(make_tree):

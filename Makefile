@@ -37,10 +37,10 @@ smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/s
 	$(PY) -m pipelines.sandbox
 
 flow: $(READY)  ## run the same graph through Prefect, stages in parallel
-	$(PY) -m pipelines.flow run
+	$(PY) -m pipelines.orchestration.flow run
 
 ui: $(READY)    ## open a loopback Prefect server with a deployment to start and schedule (PORT=4200)
-	$(PY) -m pipelines.flow ui --port $(or $(PORT),4200)
+	$(PY) -m pipelines.orchestration.flow ui --port $(or $(PORT),4200)
 
 bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchmarks.md (10 to 16 minutes)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0 accelerate==1.15.0

@@ -33,15 +33,16 @@ from benchmarks.setting import (
     own_step,
     pair,
 )
-from skd import losses
-from skd.cache import CachedModel
-from skd.losses import Predictions, method_loss
-from skd.meter import wait
-from skd.methods import METHODS
-from skd.rollout import uniform_noise
-from skd.sampling import Teacher, sample
-from skd.sections import Acceptance, Divergence
-from skd.states import batch_states, precision
+from skd.engine.cache import CachedModel
+from skd.engine.meter import wait
+from skd.engine.rollout import uniform_noise
+from skd.engine.sampling import Teacher, sample
+from skd.engine.settings import Acceptance
+from skd.engine.states import batch_states, precision
+from skd.training import losses
+from skd.training.losses import Predictions, method_loss
+from skd.training.methods import METHODS
+from skd.training.settings import Divergence
 from tests.tiny import FAMILIES, VOCABULARY, build
 from tests.tiny import prompts as ragged
 

@@ -32,18 +32,19 @@ from benchmarks.setting import (
     prompts,
     ratio,
 )
-from skd import rollout as rollout_module
-from skd.assisted import assist
-from skd.losses import Predictions, method_loss
-from skd.meter import peak_memory, reset_peak_memory
-from skd.methods import METHODS
-from skd.models import keep_layers
-from skd.rollout import uniform_noise
-from skd.sampling import Teacher, sample
-from skd.sections import Acceptance, Divergence, Sampling
-from skd.sequences import Vocabulary
-from skd.speculative import speculate
-from skd.states import batch_states
+from skd.decoding.assisted import assist
+from skd.decoding.speculative import speculate
+from skd.engine import rollout as rollout_module
+from skd.engine.meter import peak_memory, reset_peak_memory
+from skd.engine.rollout import uniform_noise
+from skd.engine.sampling import Teacher, sample
+from skd.engine.sequences import Vocabulary
+from skd.engine.settings import Acceptance, Sampling
+from skd.engine.states import batch_states
+from skd.models.layers import keep_layers
+from skd.training.losses import Predictions, method_loss
+from skd.training.methods import METHODS
+from skd.training.settings import Divergence
 from tests.reference import interleaved as token_level
 from tests.tiny import SIZE, VOCABULARY, build
 from tests.tiny import prompts as ragged

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from benchmarks.setting import PLAIN, Pair, noise, prompts
-from skd.logits import distribution, draw, rank
-from skd.rollout import STUDENT, TEACHER
-from skd.sampling import Teacher, sample
-from skd.sections import Acceptance
+from skd.engine.logits import distribution, draw, rank
+from skd.engine.rollout import STUDENT, TEACHER
+from skd.engine.sampling import Teacher, sample
+from skd.engine.settings import Acceptance
 
 
 def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:

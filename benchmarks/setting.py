@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from skd.meter import Stopwatch
-from skd.methods import METHODS
-from skd.rollout import uniform_noise
-from skd.sampling import Teacher, sample
-from skd.sections import Acceptance, Distill, MethodSettings, Optimisation, Sampling
-from skd.sequences import Example, Vocabulary
-from skd.states import precision
-from skd.train import Run, make_responses, update
+from skd.engine.meter import Stopwatch
+from skd.engine.rollout import uniform_noise
+from skd.engine.sampling import Teacher, sample
+from skd.engine.sequences import Example, Vocabulary
+from skd.engine.settings import Acceptance, Sampling
+from skd.engine.states import precision
+from skd.training.loop import Run, make_responses, update
+from skd.training.methods import METHODS
+from skd.training.settings import Distill, MethodSettings, Optimisation
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Sampling()

@@ -53,7 +53,7 @@ def _file(module: str, root: Path) -> Path | None:
     return None
 
 
-if __name__ == "__main__":  # python -m pipelines.closure pipelines.sft: the list for dvc.yaml
+if __name__ == "__main__":
     import sys
 
     print("\n".join(closure(sys.argv[1])))

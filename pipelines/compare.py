@@ -17,13 +17,14 @@ from typing import Any
 
 import yaml
 
-from pipelines.stage import run as run_stage
-from skd.config import Params, load, plain
+from pipelines.params import Params, load
+from pipelines.stages.command import run as run_stage
 from skd.errors import UserError
-from skd.report.compare import TIE, judge
-from skd.report.read import read_run
-from skd.report.run import Run, TaskRun
-from skd.report.tables import NONE, p_text, row_name, table, values_text
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Run, TaskRun
+from skd.report.sections.tables import NONE, p_text, row_name, table, values_text
+from skd.report.verdicts.compare import TIE, judge
+from skd.settings import plain
 
 _MARKS = {"better": "▲ better", TIE: "= tie", "worse": "▼ worse"}
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipelines.stage import run as run_stage
-from skd.config import parse
+from pipelines.params import parse
+from pipelines.stages.command import run as run_stage
 from skd.errors import UserError
 from skd.files import write_text
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from pipelines.profile import use
-from pipelines.stage import run as run_stage
+from pipelines.stages.command import run as run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,9 +1,9 @@
 """Algorithm 1 as it is written, one row and one token at a time; and the divergences.
 
-`interleaved` is the oracle of `skd.sampling`. It shares `skd.logits.draw` with it (a token is
+`interleaved` is the oracle of `skd.engine.sampling`. It shares `logits.draw` with it (a token is
 the inverse CDF at its own uniform) and nothing else that batches, caches or rolls back.
-`FORMULAS` is that of `skd.divergences` and the losses, over probabilities: without closed forms
-of the gradient and without care for rounding.
+`FORMULAS` is that of the divergences and the losses, over probabilities: without closed forms of
+the gradient and without care for rounding.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.logits import draw
-from skd.sections import Acceptance, Sampling
-from skd.sequences import Vocabulary
+from skd.engine.logits import draw
+from skd.engine.sequences import Vocabulary
+from skd.engine.settings import Acceptance, Sampling
 
 
 @dataclass

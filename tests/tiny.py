@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from skd.sequences import Vocabulary
+from skd.engine.sequences import Vocabulary
 
 SIZE = 31
 VOCABULARY = Vocabulary(size=SIZE, eos=(1, 2), pad=0, forbidden=(0,))

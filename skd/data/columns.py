@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from skd.data.record import Record, start_of
+from skd.data.settings import Columns
 from skd.data.tables import Row
 from skd.errors import UserError
-from skd.sections import Columns
 from skd.tasks.arithmetic import MARK, answer_text, last_box
 
 SLOT = re.compile(r"\{([^{}]+)\}")

@@ -10,8 +10,8 @@ import random
 from dataclasses import replace
 
 from skd.data.record import SPLITS, Record, normalised
+from skd.data.settings import Data
 from skd.errors import UserError
-from skd.sections import Data
 
 CUT = ("test", "validation")  # in this order, from the end of the shuffled contents
 SHARE = 10  # a split that is cut without a size takes one row in so many

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skd.data.settings import Columns, Hub
 from skd.data.tables import Row
 from skd.errors import UserError
-from skd.sections import Columns, Hub
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 from skd.data import cutting, sources
 from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
+from skd.data.settings import Data
 from skd.errors import UserError
 from skd.files import write_files
-from skd.sections import Data
 from skd.tasks import TASKS
 
 SLOT = "{source}"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from skd.data import arithmetic, summarization, translation
-from skd.data.example import Example
+from skd.data.generators import arithmetic, summarization, translation
+from skd.data.generators.example import Example
 from skd.data.record import PRETRAIN, Record, normalised
+from skd.data.settings import Data
 from skd.errors import UserError
-from skd.sections import Data
 
 GENERATE: dict[str, Callable[[int, random.Random], Iterator[Example]]] = {
     "translation": translation.generate,

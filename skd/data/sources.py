@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skd.config import plain
 from skd.data import columns, cutting, hub, procedural, tables
 from skd.data.record import SPLITS, Record
-from skd.sections import Columns, Data, Files, Hub
+from skd.data.settings import Columns, Data, Files, Hub
+from skd.settings import plain
 
 Splits = dict[str, list[Record]]
 

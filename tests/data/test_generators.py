@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skd.data import arithmetic, cldr, scenes, summarization, translation
-from skd.data.example import Example, entropy, from_weighted
+from skd.data.generators import arithmetic, cldr, scenes, summarization, translation
+from skd.data.generators.example import Example, entropy, from_weighted
 
 GENERATORS = {
     "translation": translation,

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from skd.data import hub, sources
+from skd.data.settings import Columns, Data, Hub
 from skd.errors import UserError
-from skd.sections import Columns, Data, Hub
 
 COMMIT = "a" * 40
 

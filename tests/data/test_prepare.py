@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import prepare as stage
-from skd import config
+from pipelines import params as config
+from pipelines.stages import prepare as stage
 from skd.data import cutting
 from skd.data import prepare as folder
 from skd.data.record import SPLITS, Record, normalised
+from skd.data.settings import Columns, Data, Files, Procedural
 from skd.errors import UserError
 from skd.files import write_files
-from skd.sections import Columns, Data, Files, Procedural
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from skd.data import procedural
-from skd.data.example import Example
+from skd.data.generators.example import Example
 from skd.data.record import normalised
+from skd.data.settings import Data, Procedural
 from skd.errors import UserError
-from skd.sections import Data, Procedural
 
 TASKS = ("translation", "summarization", "arithmetic")
 

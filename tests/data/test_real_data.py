@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from skd.data.prepare import prepare, prepare_test
+from skd.data.settings import Columns, Data, Files
 from skd.errors import UserError
-from skd.sections import Columns, Data, Files
 from skd.tasks.arithmetic import answer_text, plain_number, same_answer
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from skd.data import sources, tables
 from skd.data.columns import records
 from skd.data.record import Record, normalised
+from skd.data.settings import Columns, Data, Files
 from skd.errors import UserError
-from skd.sections import Columns, Data, Files
 
 ROWS = [
     {"q": "Wie?", "a": "So.", "n": 3},

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import prepare, prepare_tests
-from skd.config import Params, parse
+from pipelines.params import Params, parse
+from pipelines.stages import prepare, prepare_tests
 from skd.errors import UserError
 
 ROOT = Path(__file__).parents[2]

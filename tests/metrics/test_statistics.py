@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from skd.metrics.statistics import (
+from skd.report.verdicts.statistics import (
     bootstrap_interval,
     compare,
     effect_size,
@@ -144,7 +144,7 @@ def test_effect_without_spread_is_infinite_with_the_sign():
 
 def test_statistics_import_neither_torch_nor_transformers():
     code = (
-        "import sys, skd.metrics.statistics as s; "
+        "import sys, skd.report.verdicts.statistics as s; "
         "sys.exit(bool({'torch', 'transformers', 'comet'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import evaluate as stage
-from skd.config import Params, parse
+from pipelines.params import Params, parse
+from pipelines.stages import evaluate as stage
 from skd.files import write_json, write_text
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.export import Candidate, best, export
-from skd.config import load
+from pipelines.params import load
+from pipelines.stages.export import Candidate, best, export
 from skd.files import write_json
 from tests.tiny import build
 

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.fairness import BUDGETS, LONGEST, STEPS, best, factors, longer, tries
-from skd.config import Params, load, parse
+from pipelines.params import Params, load, parse
+from pipelines.stages.fairness import BUDGETS, LONGEST, STEPS, best, factors, longer, tries
 from skd.errors import UserError
-from skd.sections import Distill, Optimisation
+from skd.training.settings import Distill, Optimisation
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTILL = Distill(Optimisation(steps=100, batch_size=8, learning_rate=1e-3, validate_every=50))

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Failed
 
-from pipelines import artifacts, flow, graph, repro, runner, server
+from pipelines.orchestration import artifacts, flow, graph, repro, runner, server
 from skd.errors import UserError
 from tests.pipelines.conftest import Stages, chain, dvc, processes_in, ran, wait_for
 
@@ -192,7 +192,7 @@ def test_a_cancelled_flow_leaves_no_process_and_a_usable_dvc(
     stages["paint"]["cmd"] = "touch started.${item.colour}; sleep 62; touch ${item.colour}.txt"
     root = project(stages)
     env = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipelines.flow", "run", "--max-workers", "2"]
+    command = [sys.executable, "-m", "pipelines.orchestration.flow", "run", "--max-workers", "2"]
     process = subprocess.Popen(
         command,
         env=env,

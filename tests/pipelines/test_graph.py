@@ -1,4 +1,4 @@
-"""The plan agrees with DVC; the private DVC calls behave as `pipelines.graph` needs."""
+"""The plan agrees with DVC; the private DVC calls behave as the plan needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 
-from pipelines import graph
+from pipelines.orchestration import graph
 from skd.errors import UserError
 from tests.pipelines.conftest import Stages, chain, dvc, ran
 

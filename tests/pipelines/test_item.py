@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import distill, scaling
-from pipelines.item import run_item
+from pipelines.stages import distill, scaling
+from pipelines.stages.item import run_item
 from skd.errors import UserError
 
 PARAMS = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")

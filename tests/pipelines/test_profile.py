@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.profile import compose, use
-from pipelines.stage import fingerprint
+from pipelines.runs.scratch import fingerprint
 from skd.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import runner
+from pipelines.orchestration import runner
 from tests.pipelines.conftest import processes_in, wait_for
 
 PYTHON = [sys.executable, "-c"]

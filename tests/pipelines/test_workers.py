@@ -12,9 +12,9 @@ import psutil
 import pytest
 import torch
 
-from pipelines.workers import count, pick_device, run_jobs
+from pipelines.runs.workers import count, pick_device, run_jobs
+from pipelines.settings.runtime import Runtime
 from skd.errors import UserError
-from skd.sections import Runtime
 
 CPU = torch.device("cpu")
 
@@ -58,7 +58,7 @@ def test_the_share_of_cores_is_set_by_whoever_runs_several_stages(monkeypatch) -
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = (
         "import time\n"
-        "from pipelines.workers import run_jobs\n"
+        "from pipelines.runs.workers import run_jobs\n"
         "print('up', flush=True)\n"
         "run_jobs([lambda _: time.sleep(60)] * 2, 2)\n"
     )

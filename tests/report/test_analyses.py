@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines.report import main
+from pipelines.stages.report import main
 from skd.errors import UserError
-from skd.metrics.statistics import compare
-from skd.report.fairness import COLUMNS, fairness_rows, read_fairness, section
-from skd.report.sheets import csv_text
+from skd.report.sections.fairness import COLUMNS, fairness_rows, read_fairness, section
+from skd.report.sections.sheets import csv_text
+from skd.report.verdicts.statistics import compare
 from tests.report.conftest import write_json
 
 SEEDS, EXAMPLES = (20, 21), 80

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from skd.config import load
-from skd.report.cards import cards
-from skd.report.provenance import Provenance
-from skd.report.read import read_run
-from skd.report.tables import values_text
+from pipelines.params import load
+from skd.report.reading.read import read_run
+from skd.report.sections.cards import cards
+from skd.report.sections.provenance import Provenance
+from skd.report.sections.tables import values_text
 
 FOUND = Provenance("abc", dirty=False, parameters_hash="0", command="dvc repro report")
 HUB_TEACHER = {"kind": "hub", "id": "org/teacher", "revision": "1" * 40}

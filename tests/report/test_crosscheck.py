@@ -14,14 +14,14 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
-from pipelines.report import main
-from skd.config import load
+from pipelines.params import load
+from pipelines.stages.report import main
 from skd.metrics.base import Batch
-from skd.metrics.paired import SCORERS, SEED_VARIABLE, paired
 from skd.metrics.score import score
-from skd.report.crosscheck import checks
-from skd.report.read import read_run
-from skd.report.run import Example, Run
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Example, Run
+from skd.report.verdicts.crosscheck import checks
+from skd.report.verdicts.sacrebleu_tests import SCORERS, SEED_VARIABLE, paired
 
 WORDS = "a cat sat on the mat and saw one dog run far from its red house".split()  # noqa: SIM905
 LIBRARY = {"chrf": CHRF, "bleu": BLEU}

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from pipelines.report import build, main, provenance
-from skd.config import load
+from pipelines.params import load
+from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.metrics.statistics import compare, seed_interval, seeds_needed
-from skd.report.compare import BETTER
-from skd.report.page import page
-from skd.report.pairs import all_pairs, record
-from skd.report.read import read_run
-from skd.report.run import Run
-from skd.report.signatures import CHECKS, signatures
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Run
+from skd.report.sections.page import page
+from skd.report.verdicts.compare import BETTER
+from skd.report.verdicts.failures import CHECKS, signatures
+from skd.report.verdicts.pairs import all_pairs, record
+from skd.report.verdicts.statistics import compare, seed_interval, seeds_needed
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 

@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from pipelines.report import main
-from skd.config import load
-from skd.report.curves import curve
-from skd.report.figures import figures
-from skd.report.read import read_run
-from skd.report.run import Run
+from pipelines.params import load
+from pipelines.stages.report import main
+from skd.report.figures.curves import curve
+from skd.report.figures.draw import figures
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Run
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 TASKS = {"a": "summarization", "b": "translation"}

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from skd.config import load
-from skd.report.analyses import read_analyses
-from skd.report.compare import BETTER, TIE, WORSE, Verdict
-from skd.report.evidence import weigh
-from skd.report.markdown import report
-from skd.report.pairs import OPPOSITE
-from skd.report.provenance import Provenance
-from skd.report.read import read_run
-from skd.report.run import Example, Model, Run
+from pipelines.params import load
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Example, Model, Run
+from skd.report.sections.analyses import read_analyses
+from skd.report.sections.markdown import report
+from skd.report.sections.provenance import Provenance
+from skd.report.verdicts.compare import BETTER, TIE, WORSE, Verdict
+from skd.report.verdicts.evidence import weigh
+from skd.report.verdicts.pairs import OPPOSITE
 
 REPORTS = 100
 EXAMPLES = 200

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import build, main, provenance
-from skd.config import load
+from pipelines.params import load
+from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.report import words
-from skd.report.compare import families
-from skd.report.read import read_run
-from skd.report.results import COLUMNS
-from skd.report.run import Run
+from skd.report.reading.read import read_run
+from skd.report.reading.run import Run
+from skd.report.sections import words
+from skd.report.sections.results import COLUMNS
+from skd.report.verdicts.compare import families
 
 WIN = {"sft": 50, "on_policy_kd": 55, "skd": 70}
 LOSS = {"sft": 50, "on_policy_kd": 75, "skd": 60}
@@ -310,7 +310,7 @@ def test_the_command_ends_with_status_2_and_one_line(make_tree):
     root = make_tree(WIN, n=5)
     (root / "metrics" / "base.json").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.report", "--root", str(root)],
+        [sys.executable, "-m", "pipelines.stages.report", "--root", str(root)],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -320,7 +320,7 @@ def test_the_command_ends_with_status_2_and_one_line(make_tree):
 
 def test_the_report_needs_no_torch(make_tree):
     code = (
-        "import sys, pipelines.report, skd.report.markdown; "
+        "import sys, pipelines.stages.report, skd.report.sections.markdown; "
         "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.report import main
-from skd.report.stages import environment, read_parts, wall_time
+from pipelines.stages.report import main
+from skd.report.reading.stages import environment, read_parts, wall_time
 
 ITEMS = {"translation", "skd", "narrow", "starts"}
 

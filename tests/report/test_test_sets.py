@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import main
+from pipelines.stages.report import main
 from skd.errors import UserError
 
 TASKS = {"arithmetic": "arithmetic"}

@@ -1,0 +1,116 @@
+"""A Prefect server with its UI, on this machine alone, for as long as the caller lives.
+
+The server is a child in a session of its own, so that a Ctrl-C in the terminal does not
+reach it, and it ends with the caller, whatever ends that. What talks to it runs in a process
+of its own and ends first: at its exit prefect sends what it still holds, and waits.
+This module starts processes; it knows neither the flow nor prefect's Python API.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from pipelines.orchestration import runner
+from skd.errors import UserError
+
+HOST = "127.0.0.1"  # loopback: the UI asks for no password
+LOG = Path(".dvc/tmp/prefect-server.log")
+START_SECONDS = 120.0  # the first start migrates a fresh database
+
+# Nothing is reported to anyone. Both names: the server reads one, the client the other.
+PRIVATE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+@contextmanager
+def running(port: int | None = None) -> Iterator[str]:
+    """A healthy server on `port` (None: a free one); yields its address, without `/api`.
+
+    Raises `UserError` when the port is taken or the server does not start.
+    """
+    port = _usable(port)
+    url = f"http://{HOST}:{port}"
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    lifeline = runner.Lifeline()
+    with LOG.open("w", encoding="utf-8") as log:
+        server = runner.start(
+            [
+                sys.executable,
+                "-m",
+                "prefect",
+                "server",
+                "start",
+                f"--host={HOST}",
+                f"--port={port}",
+            ],
+            lifeline,
+            cwd=Path.cwd(),
+            # The browser's address for the API: its default assumes port 4200.
+            env=os.environ | PRIVATE | {"PREFECT_UI_API_URL": f"{url}/api"},
+            stdout=log,
+        )
+    try:
+        _wait_until_healthy(port, server)
+        yield url
+    finally:
+        lifeline.end()
+        server.wait()
+        lifeline.close()
+
+
+def _usable(port: int | None) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port or 0))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"port {port} of {HOST} cannot be used ({error}); "
+                "end what listens there or choose another: --port N"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(port: int, server: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        if _healthy(port):
+            return
+        time.sleep(0.2)
+    raise UserError(f"the Prefect server did not start; its output is in {LOG}")
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def call(words: list[str], url: str) -> int:
+    """Run `python -m WORDS` against the server at `url`; return its exit status."""
+    env = os.environ | PRIVATE | {"PREFECT_API_URL": f"{url}/api"}
+    child = subprocess.Popen([sys.executable, "-m", *words], env=env, start_new_session=True)
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        # To the group: a deployment's runner alone would first wait for the runs it started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, forward)
+    return child.wait()

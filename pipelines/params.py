@@ -1,0 +1,177 @@
+"""The typed form of `params.yaml`: its sections together, and what they say of each other.
+
+Loading is strict: an unknown key, a wrong type or a value out of range is one error
+that names the parameter. This module knows no DVC, no Prefect and no torch; it does
+not decide what depends on what (`dvc.yaml` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from pipelines.settings.evaluate import Evaluate
+from pipelines.settings.experiment import Experiment
+from pipelines.settings.fairness import Fairness
+from pipelines.settings.probe import Probe
+from pipelines.settings.report import Report
+from pipelines.settings.runtime import Runtime
+from pipelines.settings.scaling import Scaling
+from pipelines.settings.sweeps import Sweep
+from skd.data.settings import Data
+from skd.errors import UserError
+from skd.models.settings import Budget, Models
+from skd.settings import STRICT, Name, describe_error, label, plain
+from skd.training.settings import Distill, MethodSettings, Sft
+
+
+@dataclass(frozen=True, config=STRICT)
+class Params:
+    experiment: Experiment
+    data: dict[Name, Data]
+    budget: dict[Name, Budget]
+    models: Models
+    sft: Sft
+    distill: Distill
+    methods: dict[Name, MethodSettings]
+    sweeps: dict[Name, Sweep]
+    fairness: Fairness
+    scaling: Scaling
+    probe: Probe
+    evaluate: Evaluate
+    report: Report
+    runtime: Runtime
+
+    def __post_init__(self) -> None:
+        for origin, names, complaint, known in self._references():
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{origin} names {name!r}, {complaint.format(name)}")
+        for task in self.experiment.tasks:
+            if self.data[task].tests is not None:
+                raise ValueError(
+                    f"experiment.tasks names {task!r}, but data.{task}.tests makes it a row "
+                    "that is only tested; move it to experiment.test_sets or remove `tests`"
+                )
+        for name in self.experiment.test_sets:
+            self._check_test_set(name)
+        for name in self.experiment.sweeps:
+            row = self.sweeps[name]
+            for value in row.values:
+                self.vary(row, value)
+            labels = [label(value) for value in row.values]
+            for twice in {text for text in labels if labels.count(text) > 1}:
+                raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
+        if self.experiment.fairness:
+            for method, knob in self.fairness.knobs.items():
+                for value in knob.values:
+                    self.changed(method, {knob.setting: value})
+
+    def _references(self) -> Iterator[tuple[str, Iterable[Any], str, Container[Any]]]:
+        """What names what: (parameter, its names, what to say of a wrong one, what there is)."""
+        asked = self.experiment
+        yield "experiment.tasks", asked.tasks, "but data.{} is missing", self.data
+        yield "experiment.tasks", asked.tasks, "but budget.{} is missing", self.budget
+        yield "experiment.test_sets", asked.test_sets, "but data.{} is missing", self.data
+        yield "experiment.methods", asked.methods, "but methods.{} is missing", self.methods
+        yield "experiment.sweeps", asked.sweeps, "but sweeps.{} is missing", self.sweeps
+        yield (
+            "experiment.students",
+            asked.students,
+            "but scaling.students.{} is missing",
+            self.scaling.students,
+        )
+        yield "experiment.fairness", asked.fairness, "which experiment.tasks does not", asked.tasks
+        yield "probe.methods", self.probe.methods, "but methods.{} is missing", self.methods
+        for name, row in self.sweeps.items():
+            yield f"sweeps.{name}.method", [row.method], "but methods.{} is missing", self.methods
+        running: list[tuple[str, Sweep | Scaling]] = [
+            (f"sweeps.{name}", self.sweeps[name]) for name in asked.sweeps if name in self.sweeps
+        ]
+        if asked.students:
+            running.append(("scaling", self.scaling))
+            yield "scaling.methods", self.scaling.methods, "but methods.{} is missing", self.methods
+        for origin, part in running:
+            yield f"{origin}.tasks", part.tasks, "which experiment.tasks does not", asked.tasks
+        # Students before distillation exist for these seeds; `scaling` makes its own.
+        seeds = [(origin, part.seeds) for origin, part in running if isinstance(part, Sweep)]
+        if asked.fairness:
+            seeds.append(("fairness", self.fairness.seeds))
+            yield "fairness.knobs", self.fairness.knobs, "but methods.{} is missing", self.methods
+        for origin, own in seeds:
+            yield f"{origin}.seeds", own, "which experiment.seeds does not", asked.seeds
+
+    def _check_test_set(self, name: str) -> None:
+        row = self.data[name]
+        if row.tests is None:
+            raise ValueError(
+                f"experiment.test_sets names {name!r}: say in data.{name}.tests which task's "
+                "models are tested on it"
+            )
+        if row.tests not in self.experiment.tasks:
+            raise ValueError(
+                f"data.{name}.tests names {row.tests!r}, which experiment.tasks does not"
+            )
+        kind = self.data[row.tests].task
+        if row.task != kind:
+            raise ValueError(
+                f"data.{name}.task is {row.task!r}, but the models of {row.tests!r} do {kind!r}; "
+                "a test set is of its task's kind"
+            )
+
+    def vary(self, sweep: Sweep, value: Any) -> MethodSettings:
+        """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""
+        if sweep.setting == "student_examples":
+            return self.methods[sweep.method]
+        return self.changed(sweep.method, {sweep.setting: value})
+
+    def changed(self, method: str, changes: Mapping[str, Any]) -> MethodSettings:
+        """A row of `methods` with other values at these paths; `ValueError` for a wrong one."""
+        settings = plain(self.methods[method])
+        for path, value in changes.items():
+            _put(settings, path, value)
+        try:
+            return TypeAdapter(MethodSettings).validate_python(settings)
+        except ValidationError as error:
+            given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
+            what = "; ".join(describe_error(e) for e in error.errors())
+            raise ValueError(f"{method} with {given}: {what}") from None
+
+
+def _put(settings: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for part in parents:
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or last not in settings:
+        raise ValueError(f"{path!r} is no setting of a row of `methods`")
+    if isinstance(settings[last], dict) and not isinstance(value, Mapping):
+        raise ValueError(
+            f"{path!r} is a section; its values are mappings, or name one of its settings "
+            f"({', '.join(f'{path}.{key}' for key in settings[last])})"
+        )
+    settings[last] = value
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file. Raises `UserError` naming each bad parameter."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such parameter file; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: object, origin: str = "params.yaml") -> Params:
+    try:
+        return TypeAdapter(Params).validate_python(raw)
+    except ValidationError as error:
+        raise UserError(
+            "\n".join(f"{origin}: {describe_error(e)}" for e in error.errors())
+        ) from None

@@ -1,0 +1,131 @@
+"""Stage `report`: turns the files of a finished run into reports/. Reads and writes files only."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from pipelines.params import Params, load
+from pipelines.settings.experiment import Experiment
+from skd.files import write_files, write_text
+from skd.report.figures.draw import figures, files
+from skd.report.reading.read import read_run
+from skd.report.reading.stages import read_parts
+from skd.report.sections.analyses import read_analyses
+from skd.report.sections.cards import cards
+from skd.report.sections.markdown import report
+from skd.report.sections.page import page
+from skd.report.sections.provenance import Provenance
+from skd.report.sections.results import results_csv
+from skd.report.sections.sheets import sheets
+from skd.report.verdicts.evidence import weigh
+from skd.settings import canonical, plain
+
+DESCRIPTION = """\
+Write the report of the run that params.yaml describes.
+
+reads   metrics/, records/, logs/, data/<task>/<split>.jsonl and test_sets/<name>/test.jsonl of
+        the tasks, sets, methods and seeds in the section `experiment`; nothing else, no model
+writes  reports/report.md        conclusion, tables, figures, samples, what ran
+        reports/report.html      the same as one file, figures inside
+        reports/results.csv      one row per number of the test split
+        reports/tables/*.csv     the tables with plain numbers; all pairs compared
+        reports/figures/*.png    comparison, training curves, acceptance; *.csv: what they show
+        reports/cards/*.md       a model card per task and method
+
+The section `report` of params.yaml sets the method that is compared with the others, the
+number of resamples of its tests and the number of sample outputs.
+"""
+COMMAND = "dvc repro report"
+SOURCES = ("skd", "pipelines", "params.yaml", "dvc.yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.stages.report",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="folder of params.yaml (default: here)"
+    )
+    root = parser.parse_args(argv).root
+    params = load(root / "params.yaml")
+    build(params, root, provenance(params, root))
+    print(f"report: {root / 'reports' / 'report.md'}")
+
+
+def build(params: Params, root: Path, found: Provenance) -> None:
+    """Read the run under `root` and write its `reports/`."""
+    experiment, settings = params.experiment, params.report
+    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
+    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
+    reference = settings.reference_method
+    evidence = weigh(run, reference, resamples=settings.resamples, seed=settings.seed)
+    drawn = figures(run, reference)
+    analyses = read_analyses(
+        root,
+        experiment.sweeps,
+        experiment.students,
+        reference,
+        settings.resamples,
+        settings.seed,
+    )
+    text = report(
+        run,
+        analyses,
+        evidence,
+        read_parts(root, _items(experiment)),
+        found,
+        list(drawn),
+        settings.samples_per_task,
+    )
+    out = root / "reports"
+    write_files(out / "figures", files(drawn))
+    write_files(out / "cards", cards(run, found))
+    write_text(out / "results.csv", results_csv(run))
+    write_files(out / "tables", sheets(run, analyses, evidence))
+    write_text(out / "report.md", text)
+    write_text(
+        out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
+    )
+
+
+def _items(experiment: Experiment) -> set[str]:
+    """What a stage of several parts names them after."""
+    named = (experiment.tasks, experiment.methods, experiment.students)
+    return {"starts", *chain.from_iterable(named)}
+
+
+def provenance(params: Params, root: Path) -> Provenance:
+    """Revision and parameters. Outside git the report says so; it is no error."""
+    settings = {key: value for key, value in plain(params).items() if key != "runtime"}
+    revision = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", *SOURCES)
+    return Provenance(
+        revision=revision or "not under git",
+        dirty=bool(changes),
+        parameters_hash=hashlib.sha256(canonical(settings).encode()).hexdigest()[:16],
+        command=COMMAND,
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Output of a git command; None where git or the repository is absent."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    from pipelines.stages.command import run
+
+    run(main)

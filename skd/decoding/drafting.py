@@ -1,0 +1,148 @@
+"""What a student is worth as a draft for its teacher: tokens per CPU second, one prompt at a time.
+
+All ways of decoding take turns prompt by prompt in one process, so that they see one machine.
+Knows ids only, and no files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from skd.decoding.assisted import AssistError, assist
+from skd.decoding.speculative import Decoded, Rule, speculate
+from skd.engine.rollout import Rollout
+from skd.engine.sampling import sample
+from skd.engine.sequences import Vocabulary
+from skd.engine.settings import Sampling
+from skd.errors import UserError
+from skd.training.responses import DECODING
+
+GREEDY, WARM = DECODING["greedy"], DECODING["sample"]
+ASSISTED = "assisted"  # greedy, by transformers
+PLAIN: dict[str, Sampling] = {"plain_greedy": GREEDY, "plain_sampled": WARM}
+DRAFTED: dict[str, tuple[Sampling, Rule]] = {
+    "greedy": (GREEDY, "match"),
+    "sampled": (WARM, "match"),
+    "rejection": (WARM, "rejection"),
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    ids: list[int]
+    decoded: Decoded | None = None  # how the draft fared, where our own decoder ran
+
+
+Way = Callable[[Sequence[int], Tensor], Response]
+
+
+def draft_worth(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    vocabulary: Vocabulary,
+    length: int,
+    noise: Tensor,
+) -> dict[str, Any]:
+    """-> per way of decoding its speed and acceptance. noise: [3, prompts, length].
+
+    The library's assisted generation has nulls and a reason where it refuses this pair, and else
+    the number of outputs that equal the teacher's own. Raises `UserError` where our greedy output
+    does not: near ties of the logits in low precision, or a defect.
+    """
+    ways = _ways(student, teacher, vocabulary, length)
+    made, seconds, refused = _in_turns(ways, prompts, noise)
+    alone = made["plain_greedy"]
+    if changed := len(prompts) - _equal(made["greedy"], alone):
+        raise UserError(
+            f"speculative decoding changed the teacher's greedy output on {changed} of "
+            f"{len(prompts)} prompts"
+        )
+    facts: dict[str, Any] = {"prompts": len(prompts)}
+    for name in ways:
+        speed = None if name in refused else _speed(made[name], seconds[name])
+        facts[name] = {"tokens_per_cpu_second": speed, **_fate(made[name])}
+    why = refused.get(ASSISTED)
+    equal = _equal(made[ASSISTED], alone) if why is None else None
+    facts[ASSISTED] |= {"equal": equal, "reason": why}
+    return facts
+
+
+def _ways(
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, length: int
+) -> dict[str, Way]:
+    def plain(sampling: Sampling, prompt: Sequence[int], noise: Tensor) -> Response:
+        return Response(_ids(sample(teacher, [prompt], vocabulary, sampling, length, noise)))
+
+    def drafted(sampling: Sampling, rule: Rule, prompt: Sequence[int], noise: Tensor) -> Response:
+        made = speculate(student, teacher, [prompt], vocabulary, sampling, length, noise, rule)
+        return Response(_ids(made.rollout), made)
+
+    def assisted(prompt: Sequence[int], _: Tensor) -> Response:
+        return Response(assist(student, teacher, prompt, vocabulary, GREEDY, length))
+
+    return {
+        **{name: partial(plain, sampling) for name, sampling in PLAIN.items()},
+        **{name: partial(drafted, *how) for name, how in DRAFTED.items()},
+        ASSISTED: assisted,
+    }
+
+
+def _in_turns(
+    ways: dict[str, Way], prompts: Sequence[Sequence[int]], noise: Tensor
+) -> tuple[dict[str, list[Response]], dict[str, float], dict[str, str]]:
+    """-> per way its responses and CPU seconds, and why a way was refused."""
+    made: dict[str, list[Response]] = {name: [] for name in ways}
+    seconds, refused = dict.fromkeys(ways, 0.0), {}
+    rows = range(len(prompts))
+    for i, counted in ((0, False), *((row, True) for row in rows)):  # the first round warms up
+        for name, way in ways.items():
+            if name in refused:
+                continue
+            began = time.process_time()
+            try:
+                response = way(prompts[i], noise[:, [i]])
+            except AssistError as error:
+                refused[name] = str(error)
+                continue
+            if counted:
+                seconds[name] += time.process_time() - began
+                made[name].append(response)
+    return made, seconds, refused
+
+
+def _equal(made: list[Response], alone: list[Response]) -> int:
+    return sum(one.ids == own.ids for one, own in zip(made, alone, strict=True))
+
+
+def _ids(rollout: Rollout) -> list[int]:
+    """The response of a rollout of one row."""
+    batch = rollout.batch
+    ids: list[int] = batch.tokens[0, int(batch.prompt_lengths[0]) : int(batch.lengths[0])].tolist()
+    return ids
+
+
+def _speed(made: list[Response], seconds: float) -> float:
+    return sum(len(one.ids) for one in made) / seconds
+
+
+def _fate(made: list[Response]) -> dict[str, float]:
+    """How the drafts fared; nothing where nobody counted them."""
+    decoded = [one.decoded for one in made if one.decoded is not None]
+    if not decoded:
+        return {}
+    emitted = sum(one.rollout.batch.response_tokens for one in decoded)
+    drafted, kept, blocks = (
+        sum(getattr(one, name) for one in decoded) for name in ("drafted", "kept", "blocks")
+    )
+    return {
+        "accepted": 100 * kept / max(1, drafted),  # percent of the drafted tokens
+        "acceptance_length": emitted / max(1, blocks),  # tokens per teacher pass
+    }

@@ -1,0 +1,200 @@
+"""Speculative decoding: a student drafts for its teacher, and the output is the teacher's.
+
+Unlike interleaved sampling, every emitted token is one that the teacher would have emitted, so the
+token behind a fully accepted draft comes free with the pass that verified it. Knows ids only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from skd.engine.acceptance import Proposals, ratio, replacement
+from skd.engine.cache import CachedModel
+from skd.engine.logits import distribution, draw
+from skd.engine.meter import Stopwatch
+from skd.engine.pace import Pace
+from skd.engine.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
+from skd.engine.sampling import allowed, drop_finished, evaluating, prefill
+from skd.engine.sequences import Vocabulary
+from skd.engine.settings import Acceptance, Sampling
+from skd.engine.states import head
+
+Rule = Literal["match", "rejection"]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Responses of the teacher, and how the drafts fared.
+
+    rollout  the rows in the order given; `ranks` and `replaced` are not filled
+    blocks   rows x rounds: verified drafts
+    drafted  tokens proposed in them, within the budget
+    kept     of them accepted
+    """
+
+    rollout: Rollout
+    blocks: int
+    drafted: int
+    kept: int
+
+    @property
+    def acceptance_length(self) -> float:
+        """Emitted tokens per teacher pass of a row; plain decoding has 1."""
+        return self.rollout.batch.response_tokens / max(1, self.blocks)
+
+
+@torch.no_grad()
+def speculate(
+    draft: PreTrainedModel,
+    teacher: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    vocabulary: Vocabulary,
+    sampling: Sampling,
+    max_new_tokens: int,
+    noise: Tensor,
+    rule: Rule = "match",
+    block_size: int | Literal["auto"] = "auto",
+) -> Decoded:
+    """One response of `teacher` per prompt. noise: [3, B, max_new_tokens], see `uniform_noise`.
+
+    match      both models draw with the same Gumbel noise and a draft is accepted where they agree:
+               the output IS what plain sampling by the teacher with that noise gives
+    rejection  Leviathan et al. (2211.17192): the output follows the teacher's distribution
+
+    At temperature 0 both are greedy decoding.
+    """
+    pace = Pace(block_size, [draft, teacher])
+    nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
+    spare = pace.largest + 1
+    rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
+    done: list[Rows] = []
+    cost = Cost(Stopwatch(teacher.device))
+    blocks = drafted = kept = 0
+    with evaluating(draft, teacher):
+        drafter, judge = (CachedModel(model, *rows.tokens.shape) for model in (draft, teacher))
+        for model in (drafter, judge):
+            prefill(model, rows)
+        live = len(rows.alive)
+        while live:
+            gamma = pace.block_size
+            steps = torch.arange(gamma + 1, device=rows.known.device)
+            positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
+            drawn_from = _draft(drafter, rows, vocabulary, sampling, positions[:, :-1], rule)
+            states = judge.states(
+                rows.tokens.gather(1, positions - 1), positions - 1, int(positions.max())
+            )
+            logits = allowed(head(teacher, states.flatten(0, 1)), vocabulary)
+            logits = logits.view(*positions.shape, -1)
+            accepted, tokens = RULES[rule](rows, positions, logits, drawn_from, sampling)
+            agreed = accepted.int().cumprod(-1).sum(-1)  # [B] leading accepted drafts
+            proposed = rows.tokens.gather(1, positions)
+            rows.tokens.scatter_(
+                1, positions, torch.where(steps < agreed[:, None], proposed, tokens)
+            )
+            emitted = rows.usable(positions, vocabulary.eos) & (steps <= agreed[:, None])
+            counted = int((emitted & (steps < agreed[:, None])).sum())
+            blocks, drafted, kept = blocks + live, drafted + live * gamma, kept + counted
+            pace.learn(counted, live)
+            cost.student_tokens += live * gamma
+            cost.teacher_passes += 1
+            cost.teacher_tokens += live * (gamma + 1)
+            rows.advance(emitted.sum(-1), vocabulary.eos)
+            live = int(rows.alive.sum())
+            rows = drop_finished(rows, live, (drafter, judge), done)
+    rollout = gather([*done, rows], vocabulary, cost, interleaved=False)
+    return Decoded(rollout, blocks, drafted, kept)
+
+
+def _draft(
+    drafter: CachedModel,
+    rows: Rows,
+    vocabulary: Vocabulary,
+    sampling: Sampling,
+    positions: Tensor,
+    rule: Rule,
+) -> Tensor:
+    """Write γ drafts behind each row's known tokens; give their distributions [B, γ, V]."""
+    used = int(positions.max())
+    distributions = []
+    for j in range(positions.shape[1]):
+        at = positions[:, j : j + 1] - 1
+        if j == 0:  # a draft that was kept whole never read its own last token
+            at = torch.cat([(at - 1).clamp_min(0), at], 1)
+        states = drafter.states(rows.tokens.gather(1, at), at, used)[:, -1]
+        logits = allowed(head(drafter.model, states), vocabulary)
+        probabilities = distribution(logits, sampling.temperature, sampling.top_p)
+        to = positions[:, j : j + 1]
+        drawn = _DRAW[rule](rows, to, probabilities[:, None], sampling)
+        rows.tokens.scatter_(1, to, drawn)
+        distributions.append(probabilities)
+    return torch.stack(distributions, 1)
+
+
+# ---------------------------------------------------------------------- draws
+def _gumbel_draw(rows: Rows, positions: Tensor, weights: Tensor, sampling: Sampling) -> Tensor:
+    """[B, T] the arguments of the largest log weight + Gumbel noise; weights [B, T, V].
+
+    As the smallest exponential/weight. A position's exponentials grow from its own uniform, so
+    they are the same for both models and whatever the block.
+    """
+    if sampling.temperature == 0.0:
+        return weights.argmax(-1)
+    seeds = (rows.uniforms(STUDENT, positions) * 2**53).long().flatten().tolist()
+    exponentials = torch.stack([_exponentials(seed, weights.shape[-1]) for seed in seeds])
+    return (weights / exponentials.view_as(weights).to(weights)).argmax(-1)
+
+
+def _exponentials(seed: int, size: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.empty(size, dtype=torch.float64).exponential_(generator=source)
+
+
+def _inverse_draw(rows: Rows, positions: Tensor, weights: Tensor, _: Sampling) -> Tensor:
+    uniforms = rows.uniforms(STUDENT, positions)
+    return draw(weights.flatten(0, 1), uniforms.flatten()).view_as(positions)
+
+
+_DRAW: dict[Rule, Callable[[Rows, Tensor, Tensor, Sampling], Tensor]] = {
+    "match": _gumbel_draw,
+    "rejection": _inverse_draw,
+}
+
+
+# ---------------------------------------------------------------------- rules
+def _match(
+    rows: Rows, positions: Tensor, logits: Tensor, _: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor]:
+    """-> [B, γ] accepted, [B, γ+1] the teacher's own token at each position."""
+    weights = distribution(logits, sampling.temperature, sampling.top_p)
+    tokens = _gumbel_draw(rows, positions, weights, sampling)
+    return rows.tokens.gather(1, positions[:, :-1]) == tokens[:, :-1], tokens
+
+
+def _rejection(
+    rows: Rows, positions: Tensor, logits: Tensor, drawn_from: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor]:
+    """-> [B, γ] accepted, [B, γ+1] what stands there if it is the first that is not."""
+    drafted = positions[:, :-1]
+    tokens = rows.tokens.gather(1, drafted).flatten()
+    proposals = Proposals(
+        tokens, logits[:, :-1].flatten(0, 1), tokens.new_zeros(()), drawn_from.flatten(0, 1)
+    )
+    accepted = ratio(proposals, 1.0, rows.uniforms(ACCEPTANCE, drafted).flatten(), sampling)
+    standard = Acceptance("ratio", 1.0)
+    uniforms = rows.uniforms(TEACHER, positions)
+    instead = replacement(standard, proposals, sampling, uniforms[:, :-1].flatten())
+    last = distribution(logits[:, -1], sampling.temperature, sampling.top_p)
+    bonus = draw(last, uniforms[:, -1])
+    return accepted.view_as(drafted), torch.cat([instead.view_as(drafted), bonus[:, None]], 1)
+
+
+RULES: dict[Rule, Callable[[Rows, Tensor, Tensor, Tensor, Sampling], tuple[Tensor, Tensor]]] = {
+    "match": _match,
+    "rejection": _rejection,
+}

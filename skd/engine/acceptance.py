@@ -1,0 +1,92 @@
+"""Which proposed tokens the teacher accepts, and what it puts in place of the others.
+
+One small function per rule, in a visible table. All rules judge a proposal at its own
+prefix; top_k, top_p and min_prob read the teacher's RAW logits, so that the teacher's
+temperature and top-p shape only the draw of a replacement. Knows no caches and no loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skd.engine.logits import distribution, draw, nucleus_mask
+from skd.engine.settings import Acceptance, Sampling
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """N proposed tokens with what both models said at their prefixes.
+
+    tokens                 [N]
+    teacher_logits         [N, V] raw
+    teacher_rank           [N]    0: the teacher's most likely token
+    student_probabilities  [N, V] the distribution that each proposal was drawn from
+    """
+
+    tokens: Tensor
+    teacher_logits: Tensor
+    teacher_rank: Tensor
+    student_probabilities: Tensor
+
+
+def top_k(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+    """Among the teacher's K most likely tokens (paper, Algorithm 1)."""
+    return proposals.teacher_rank < round(value)
+
+
+def top_p(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+    """Inside the teacher's smallest nucleus of mass >= p; rank 1 always is (official code)."""
+    inside = nucleus_mask(distribution(proposals.teacher_logits, 1.0, 1.0), value)
+    return inside.gather(-1, proposals.tokens[:, None]).squeeze(-1)
+
+
+def min_prob(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+    """The teacher gives it at least this probability (CA-OPD)."""
+    log_probability = proposals.teacher_logits.gather(-1, proposals.tokens[:, None]).squeeze(-1)
+    log_probability = log_probability - proposals.teacher_logits.logsumexp(-1)
+    return log_probability.exp() >= value
+
+
+def ratio(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+    """With probability min(1, 1 - λ + λ·teacher/student) (IPD).
+
+    With replacements drawn from the residual, the emitted token then follows the
+    interpolated policy (1-λ)·student + λ·teacher exactly, both as they are sampled from.
+    """
+    wanted = distribution(proposals.teacher_logits, teacher.temperature, teacher.top_p)
+    index = proposals.tokens[:, None]
+    quotient = (wanted.gather(-1, index) / proposals.student_probabilities.gather(-1, index))[:, 0]
+    return noise.to(quotient.dtype) < 1.0 - value + value * quotient
+
+
+ACCEPT: dict[str, Callable[[Proposals, float, Tensor, Sampling], Tensor]] = {
+    "top_k": top_k,
+    "top_p": top_p,
+    "min_prob": min_prob,
+    "ratio": ratio,
+}
+
+
+def scheduled(acceptance: Acceptance, progress: float) -> float:
+    """The rule's value at this share of the run: constant, or linear to `final_value`."""
+    if acceptance.final_value is None:
+        return acceptance.value
+    return acceptance.value + progress * (acceptance.final_value - acceptance.value)
+
+
+def replacement(
+    acceptance: Acceptance, rejected: Proposals, teacher: Sampling, noise: Tensor
+) -> Tensor:
+    """[N] the teacher's tokens at the prefixes of rejected proposals; `noise` is [N] uniforms."""
+    if acceptance.replacement == "argmax":
+        return rejected.teacher_logits.argmax(-1)
+    wanted = distribution(rejected.teacher_logits, teacher.temperature, teacher.top_p)
+    if acceptance.rule == "ratio":
+        residual = (wanted - rejected.student_probabilities).clamp_min(0.0)
+        # Equal distributions leave no residual; rounding alone can reject there.
+        wanted = torch.where(residual.sum(-1, keepdim=True) > 0.0, residual, wanted)
+    return draw(wanted, noise)

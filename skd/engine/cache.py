@@ -1,0 +1,158 @@
+"""A key/value cache whose slot is the token's position, so that ragged rows need no care.
+
+Writing at (row, position) and masking by position makes rollback free: a rejected token's
+slot lies at a later position, hidden by the causal mask until it is overwritten. The
+library's own caches append one length for all rows. Knows no tokens and no sampling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from skd.engine.graphs import Graph
+from skd.engine.states import final_states, head
+from skd.errors import UserError
+
+
+class SlotCache(Cache):
+    """Keys and values [B, heads, slots, d] per layer, for unmodified Hugging Face decoders."""
+
+    def __init__(self, rows: int, slots: int) -> None:
+        super().__init__(layers=[])
+        self.shape = (rows, slots)
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.rows = torch.empty(0)
+        self.positions = torch.empty(0)
+        self.fresh = False
+        self.used = 0
+
+    def place(self, positions: Tensor, used: int, rows: Tensor | None) -> None:
+        """The next forward writes at `positions` [B, T] and reads the first `used` slots.
+
+        rows: [B] those that begin here, so that they read only what this forward writes;
+        None: all rows, going on.
+        """
+        self.fresh = rows is not None
+        rows = torch.arange(len(positions), device=positions.device) if rows is None else rows
+        self.rows = rows[:, None]
+        self.positions = positions
+        self.used = used
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        cache_kwargs: dict[str, Any] | None = None,  # noqa: ARG002 (the library passes it)
+    ) -> tuple[Tensor, Tensor]:
+        if layer_idx == len(self.keys):
+            rows, slots = self.shape
+            shape = (rows, key_states.shape[1], slots, key_states.shape[3])
+            self.keys.append(key_states.new_zeros(shape))
+            self.values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[self.rows, :, self.positions] = key_states.transpose(1, 2)
+        values[self.rows, :, self.positions] = value_states.transpose(1, 2)
+        if self.fresh:
+            return key_states, value_states
+        return keys[:, :, : self.used], values[:, :, : self.used]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
+        return self.used
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows only."""
+        self.shape = (len(rows), self.shape[1])
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+
+class CachedModel:
+    """One decoder with its slot cache: `states` extends every row at its own positions."""
+
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
+        self.model = model
+        self.cache = SlotCache(rows, slots)
+        self.warm: set[int] = set()  # tokens per row of the passes that there have been
+        self.graphs: dict[int, Graph] = {}  # by tokens per row
+
+    def states(
+        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states.
+
+        `rows`: of these, from their first token on; None: of all.
+
+        On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
+        then on: what a pass of few tokens costs there is its launches (docs/benchmarks.md).
+        """
+        if rows is not None or tokens.device.type != "cuda":
+            return self.launched(tokens, positions, used, rows)
+        width, everything = tokens.shape[1], self.cache.shape[1]
+        if width not in self.warm:  # libraries set themselves up in the first pass
+            self.warm.add(width)
+            return self.launched(tokens, positions, used)
+        if width not in self.graphs:
+            self.graphs[width] = Graph(
+                lambda tokens, positions: self.launched(tokens, positions, everything),
+                tokens,
+                positions,
+            )
+        return self.graphs[width](tokens, positions)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows only; what was captured read the former caches."""
+        self.cache.select(rows)
+        self.graphs.clear()
+
+    def launched(
+        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
+    ) -> Tensor:
+        """`states` without graphs."""
+        self.cache.place(positions, used, rows)
+        return final_states(
+            self.model,
+            tokens,
+            positions,
+            used,
+            cache_position=torch.arange(tokens.shape[1], device=tokens.device),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+
+
+@torch.no_grad()
+def check_decoder(model: PreTrainedModel) -> None:
+    """Raise `UserError` unless this model says the same through the cache, in pieces, as whole.
+
+    Recurrent decoders, and those whose attention does not read the mask and positions that it is
+    given, cannot be sampled by position.
+    """
+    tokens = torch.arange(_PROBE, device=model.device)[None]
+    cached = CachedModel(model, 1, _PROBE)
+    try:
+        wanted = model(input_ids=tokens, use_cache=False).logits[0]
+        pieces = [
+            cached.states(tokens[:, start:stop], tokens[:, start:stop], used=stop)
+            for start, stop in ((0, _PROBE - 3), (_PROBE - 3, _PROBE))
+        ]
+        made = head(model, torch.cat(pieces, 1)[0])
+        same = bool((wanted - made).abs().max() <= _TOLERANCE * wanted.abs().max())
+        reason = "its logits through the cache are not those of its own forward"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        same, reason = False, f"{type(error).__name__}: {error}"
+    if not same:
+        raise UserError(
+            f"{type(model).__name__} cannot be sampled by position ({reason}); "
+            f"docs/own-models.md lists the families that can"
+        )
+
+
+_PROBE = 8  # tokens; each stands at its own id
+_TOLERANCE = 0.02  # of the largest logit: bf16 weights and the order of sums

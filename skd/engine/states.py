@@ -1,0 +1,138 @@
+"""A causal LM in two halves: its decoder's final hidden states, and its head over them.
+
+States are [.., d] where logits are [.., V], so they can be kept, and the head is applied where
+it is needed: never at prompt tokens, and a chunk at a time. Any unmodified Hugging Face
+decoder goes through here. Knows no sampling and no losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from skd.engine.sequences import Batch
+from skd.errors import UserError
+
+
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a causal LM that gives final hidden states.
+
+    Raises `UserError` for a model that does not keep its decoder apart from its head.
+    """
+    decoder = model.get_decoder()
+    if decoder is model:  # GPT-2, GPT-NeoX, Falcon name their decoder otherwise
+        decoder = model.base_model
+    if decoder is model:
+        raise UserError(
+            f"{type(model).__name__} has no decoder apart from its head; "
+            f"docs/own-models.md lists the families that work"
+        )
+    return decoder
+
+
+def final_states(
+    model: PreTrainedModel, tokens: Tensor, positions: Tensor, used: int, **options: Any
+) -> Tensor:
+    """[B, T] tokens at positions [B or 1, T] -> [B, T, d]: what the head reads.
+
+    `used` bounds the slots that are attended to: one more than the largest position.
+    """
+    output = decoder_of(model)(
+        input_ids=tokens,
+        position_ids=positions,
+        attention_mask=attention_mask(model, positions, used),
+        **{"use_cache": False, **options},
+    )
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+def precision(model: PreTrainedModel) -> torch.autocast:
+    """bf16 compute over fp32 master weights on an accelerator; plain fp32 on a CPU."""
+    kind = model.device.type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind != "cpu")
+
+
+def head(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """[N, d] -> [N, rows of the embedding] raw logits, with the model's own scaling and capping.
+
+    The model's forward runs with its decoder's result given, because families differ in what
+    they do between the output embedding and the logits (Gemma 2 caps, Granite divides).
+    """
+    decoder = decoder_of(model)
+    shadowed = vars(decoder).get("forward")
+    given = _Given(last_hidden_state=states[None])
+    decoder.forward = lambda *_, **__: given
+    try:
+        output = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model))
+    finally:
+        if shadowed is None:
+            del decoder.forward
+        else:
+            decoder.forward = shadowed
+    logits: Tensor = output.logits.squeeze(0)  # by [0] the backward pass would fill a copy
+    return logits
+
+
+@dataclass
+class _Given(ModelOutput):
+    """A decoder's result with every field that some family's head asks for."""
+
+    last_hidden_state: Tensor | None = None
+    past_key_values: None = None
+    hidden_states: None = None
+    attentions: None = None
+    cross_attentions: None = None
+    router_logits: None = None
+
+
+def _plain(model: PreTrainedModel) -> dict[str, bool]:
+    """Mixtures of experts add a balancing loss unless they are told that there are no routers."""
+    return {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
+
+
+_NO_TOKENS = torch.empty(1, 0, dtype=torch.long)
+
+
+def batch_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """[B, L, d] states of a right-padded batch; those at padding mean nothing."""
+    width = batch.tokens.shape[1]
+    positions = torch.arange(width, device=batch.tokens.device)[None]
+    return final_states(model, batch.tokens, positions, width)
+
+
+def attention_mask(
+    model: PreTrainedModel, positions: Tensor, used: int
+) -> Tensor | dict[str, Tensor]:
+    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2 and 3).
+
+    Made here although the library would make one: its general way takes a fifth of a small
+    model's step. Right padding needs no more than causality.
+    """
+    config = model.config
+    slots = torch.arange(used, device=positions.device)
+    distance = positions[:, None, :, None] - slots
+    full = distance >= 0
+    window = getattr(config, "sliding_window", None)
+    if not window:
+        return _as_read(full, model)
+    sliding = _as_read(full & (distance < window), model)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:  # Mistral, Phi-3: every layer slides
+        return sliding
+    if "sliding_attention" not in kinds:
+        return _as_read(full, model)
+    return {"full_attention": _as_read(full, model), "sliding_attention": sliding}
+
+
+def _as_read(mask: Tensor, model: PreTrainedModel) -> Tensor:
+    """SDPA reads booleans; eager attention adds its mask to the scores."""
+    if model.config._attn_implementation != "eager":
+        return mask
+    lowest = torch.finfo(model.dtype).min
+    return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, lowest)

@@ -1,0 +1,118 @@
+"""From rows of text to ids and back, through the tokenizer's chat template.
+
+The only place where a prompt is rendered and where a length budget is applied. Knows no
+models and no methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from skd.engine.sequences import Example
+from skd.errors import UserError
+from skd.models.pairs import end_of_turn
+from skd.models.settings import Budget
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`rows[i]` became `examples[i]`; rows over the budget were dropped and counted."""
+
+    rows: list[Row]
+    examples: list[Example]
+    dropped: int = 0  # prompts over the budget
+    cut: int = 0  # responses over the budget, which lost their end
+
+
+def encode(
+    rows: Sequence[Row], template: str, tokenizer: PreTrainedTokenizerBase, budget: Budget
+) -> Encoded:
+    """Tokenise prompts and targets.
+
+    Raises `UserError` for a prompt over `budget.max_prompt_tokens` under `too_long: error`.
+    A target over `max_new_tokens` is cut and then has no end-of-sequence token.
+    """
+    prompts = _prompts([row["source"] for row in rows], template, tokenizer)
+    targets = _tokenise([row["target"] for row in rows], tokenizer)
+    end = end_of_turn(tokenizer)
+    kept: list[Row] = []
+    examples = []
+    cut = 0
+    for row, prompt, target in zip(rows, prompts, targets, strict=True):
+        fitted = _fit(row, prompt, template, tokenizer, budget)
+        if fitted is None:
+            continue
+        response = (*target, end)
+        cut += len(response) > budget.max_new_tokens
+        kept.append(row)
+        examples.append(Example(tuple(fitted), response[: budget.max_new_tokens]))
+    if rows and not kept:
+        raise UserError(
+            f"all {len(rows)} prompts are longer than max_prompt_tokens="
+            f"{budget.max_prompt_tokens}; raise it under `budget` in params.yaml"
+        )
+    return Encoded(kept, examples, dropped=len(rows) - len(kept), cut=cut)
+
+
+def decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=True)
+    return text.strip()
+
+
+def _fit(
+    row: Row,
+    prompt: list[int],
+    template: str,
+    tokenizer: PreTrainedTokenizerBase,
+    budget: Budget,
+) -> list[int] | None:
+    """The prompt within its budget, by `budget.too_long`; None: drop the row."""
+    if len(prompt) <= budget.max_prompt_tokens:
+        return prompt
+    if budget.too_long == "error":
+        raise UserError(
+            f"row {row['id']!r}: its prompt has {len(prompt)} tokens, over max_prompt_tokens="
+            f"{budget.max_prompt_tokens}; raise that under `budget` in params.yaml, or set "
+            "too_long: drop or truncate there"
+        )
+    if budget.too_long == "drop":
+        return None
+    # The end of the SOURCE goes, never the end of the prompt: that is the generation header.
+    source = _tokenise([row["source"]], tokenizer)[0]
+    over = len(prompt) - budget.max_prompt_tokens
+    while over < len(source):
+        text = tokenizer.decode(source[: len(source) - over])
+        shorter = _prompts([text], template, tokenizer)[0]
+        if len(shorter) <= budget.max_prompt_tokens:
+            return shorter
+        over += len(shorter) - budget.max_prompt_tokens
+    raise UserError(f"row {row['id']!r}: the prompt's template alone is over max_prompt_tokens")
+
+
+def _prompts(
+    sources: Sequence[str], template: str, tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    turns = [template.replace("{source}", source) for source in sources]
+    if tokenizer.chat_template is None:
+        return _tokenise([f"{turn}\n" for turn in turns], tokenizer, bos=True)
+    rendered = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": turn}], tokenize=False, add_generation_prompt=True
+        )
+        for turn in turns
+    ]
+    return _tokenise(rendered, tokenizer)
+
+
+def _tokenise(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, bos: bool = False
+) -> list[list[int]]:
+    # A template writes its own special tokens; adding them twice would start with two.
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=bos).input_ids
+    return ids

@@ -1,0 +1,102 @@
+"""Loading models and tokenizers from model folders.
+
+A model folder is either a Hugging Face folder or holds `reference.json`, which names one
+elsewhere: a user's folder, or a Hub id at a commit. Knows no tasks, losses or stages.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from skd.errors import UserError
+
+REFERENCE = "reference.json"
+
+
+def load_model(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    dropout: float = 0.0,
+) -> PreTrainedModel:
+    """A causal LM from a model folder, in evaluation mode. Raises `UserError` when it cannot."""
+    where, options = _resolve(folder)
+    if dropout:  # not every architecture takes it, so it is named only when asked for
+        options["attention_dropout"] = dropout
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, use_safetensors=True, **options
+        )
+    except (OSError, ValueError) as error:
+        raise _cannot_load(where, error) from error
+    return model.to(device).eval()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    where, options = _resolve(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(where, error) from error
+    template = folder / "chat_template.jinja"
+    if template.exists():  # a pair's shared template stands beside the reference
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return tokenizer
+
+
+def write_reference(folder: Path, **facts: Any) -> None:
+    """Record where a model is instead of copying it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REFERENCE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def read_reference(folder: Path) -> dict[str, Any]:
+    """What `write_reference` recorded."""
+    facts: dict[str, Any] = json.loads((folder / REFERENCE).read_text(encoding="utf-8"))
+    return facts
+
+
+def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
+    if not (folder / REFERENCE).exists():
+        if not (folder / "config.json").exists():
+            raise UserError(f"{folder}: no model here (config.json is missing)")
+        return str(folder), {"local_files_only": True}
+    facts = read_reference(folder)
+    options = {"trust_remote_code": True} if facts["trust_remote_code"] else {}
+    if "path" in facts:
+        if not Path(facts["path"]).is_dir():
+            raise UserError(
+                f"{facts['path']}: no such model folder; correct models.*.path in params.yaml"
+            )
+        return facts["path"], {"local_files_only": True, **options}
+    return facts["id"], {"revision": facts["revision"], **options}
+
+
+def _cannot_load(where: str, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"{where}: the model cannot be loaded: {reason}\n"
+        "It must be a Hugging Face folder with safetensors weights, or a Hub id that this "
+        "machine may read (gated models need `huggingface-cli login`)."
+    )
+
+
+def describe_model(model: PreTrainedModel) -> dict[str, Any]:
+    """Facts for the report."""
+    return {
+        "architecture": type(model).__name__,
+        "parameters": model.num_parameters(),
+        "layers": model.config.num_hidden_layers,
+        "hidden_size": model.config.hidden_size,
+        "output_rows": model.get_output_embeddings().weight.shape[0],
+    }

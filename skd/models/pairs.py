@@ -1,0 +1,75 @@
+"""What a teacher and a student must share: ids, ends of turns, templates.
+
+Knows no files and no tasks.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from skd.engine.sequences import Vocabulary
+from skd.errors import UserError
+
+_MARK = "⁂"  # an answer that no template holds itself
+
+
+def check_pair(
+    teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, template_mismatch: str
+) -> None:
+    """Refuse a pair whose ids differ, before any compute. Raises `UserError` with the first one."""
+    ids = teacher.get_vocab()
+    if ids != (others := student.get_vocab()):
+        by_id, other_by_id = _inverse(ids), _inverse(others)
+        first = next(i for i in sorted(by_id | other_by_id) if by_id.get(i) != other_by_id.get(i))
+        raise UserError(
+            f"teacher and student have different tokenizers: id {first} is "
+            f"{by_id.get(first)!r} for the teacher and {other_by_id.get(first)!r} for the "
+            "student; choose a pair that shares its tokenizer"
+        )
+    for name in ("eos_token_id", "pad_token_id"):
+        if getattr(teacher, name) != getattr(student, name):
+            raise UserError(
+                f"teacher and student differ in {name}: {getattr(teacher, name)} and "
+                f"{getattr(student, name)}; make the tokenizers agree"
+            )
+    if teacher.chat_template != student.chat_template and template_mismatch == "error":
+        raise UserError(
+            "teacher and student have different chat templates, so the student would answer "
+            "prompts it has not seen; set models.template_mismatch: teacher to use the teacher's"
+        )
+
+
+def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> Vocabulary:
+    """The ids that all these models share; rows of a padded embedding are left out."""
+    size = len(tokenizer)
+    for model in models:
+        if (rows := model.get_output_embeddings().weight.shape[0]) < size:
+            raise UserError(f"a model has {rows} output rows for a tokenizer of {size} tokens")
+    eos: set[int | None] = {end_of_turn(tokenizer), tokenizer.eos_token_id}
+    for model in models:
+        configured = getattr(model.generation_config, "eos_token_id", None)
+        eos |= set(configured if isinstance(configured, list) else [configured])
+    known = sorted(i for i in eos if i is not None)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else known[0]
+    forbidden = sorted(i for i in {*tokenizer.all_special_ids, pad} - set(known) if i < size)
+    return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id with which the chat template ends an answer; the tokenizer's eos without one.
+
+    Gemma's turns end with `<end_of_turn>`, its `eos_token` is another.
+    """
+    if tokenizer.chat_template is not None:
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        tail = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False).input_ids
+        if tail and tail[0] in tokenizer.all_special_ids:
+            return int(tail[0])
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end-of-sequence token")
+    return int(tokenizer.eos_token_id)
+
+
+def _inverse(ids: dict[str, int]) -> dict[int, str]:
+    return {i: token for token, i in ids.items()}

@@ -1,0 +1,81 @@
+"""Which teacher and student there are, and how long their prompts and responses may be.
+
+Knows no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from skd.settings import STRICT, Count, Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    # Template included
+    max_prompt_tokens: Positive
+    # End-of-sequence included
+    max_new_tokens: Positive
+    # Drawn per seed from train; None: all
+    student_examples: Positive | None = None
+    # A prompt over max_prompt_tokens
+    too_long: Literal["error", "drop", "truncate"] = "error"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProceduralModel:
+    kind: Literal["procedural"]
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    # Of pretraining on the base corpora; 0: random weights
+    steps: Count
+    batch_size: Positive = 32
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class FolderModel:
+    kind: Literal["folder"]
+    # A Hugging Face folder with safetensors weights
+    path: str
+    # For the model card; None: as its README.md's front matter says
+    license: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class HubModel:
+    kind: Literal["hub"]
+    id: str
+    # Resolved to a commit, which is recorded
+    revision: str = "main"
+    # For the model card; None: as its README.md's front matter says
+    license: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class LayersModel:
+    # A student made of the teacher's layers
+    kind: Literal["layers"]
+    # Layer numbers of the teacher, in order
+    keep: list[int]
+
+
+StudentModel = Annotated[
+    ProceduralModel | FolderModel | HubModel | LayersModel, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Models:
+    teacher: Annotated[ProceduralModel | FolderModel | HubModel, Field(discriminator="kind")]
+    student: StudentModel
+    # Of the tokenizer trained for procedural models
+    vocabulary: Positive = 800
+    trust_remote_code: bool = False
+    # Teacher: use its template for both
+    template_mismatch: Literal["error", "teacher"] = "error"

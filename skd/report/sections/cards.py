@@ -1,0 +1,126 @@
+"""A model card per method and task: what the students are, how good, and how to load them."""
+
+from __future__ import annotations
+
+import json
+
+from skd.report.reading.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.sections.metadata import facts_of, front_matter, licence_section
+from skd.report.sections.provenance import Provenance, source_text
+from skd.report.sections.tables import TITLES, plain_text, table, values_text
+from skd.report.verdicts.compare import start_of
+
+
+def cards(run: Run, provenance: Provenance) -> dict[str, str]:
+    """File name -> Markdown."""
+    return {
+        f"{task.name}-{method}.md": _card(run, task, method, provenance)
+        for task in run.tasks
+        for method in run.methods
+    }
+
+
+def _rows(task: TaskRun, method: str) -> str:
+    seen = sorted({run["training_rows"] for run in task.training[method].seeds.values()})
+    of = task.card["splits"]["train"]["rows"]
+    return f"each student saw {' or '.join(map(str, seen))} of {of:,} training rows"
+
+
+def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
+    training, model = task.training[method], task.models[method]
+    start = start_of(task, method)
+    folder = f"models/students/{method}/{task.name}"
+    first = run.seeds[0]
+    seeds = ", ".join(map(str, run.seeds))
+    return f"""{front_matter(run, task, method)}
+# {task.name}, `{method}`
+
+Students distilled for {task.kind}, one per seed ({seeds}).
+
+| | |
+| :-- | :-- |
+| teacher | {_model(run, "teacher")}, fine-tuned on the task |
+| student | {_model(run, "student")}, {start} start |
+| data | {plain_text(source_text(task))}; {_rows(task, method)} |
+| budget | {training.budget["steps"]:,} steps of {training.budget["batch_size"]} prompts |
+| code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |
+| parameters | `{provenance.parameters_hash}` |
+
+## Method
+
+```json
+{json.dumps(training.method, indent=2, ensure_ascii=False)}
+```
+
+## Results
+
+{model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent, {_spread(run)}.
+
+{_results(task, method, start)}
+{_test_sets(run, task, method, start)}
+## Limits
+
+- Trained and scored on one task; outputs to other prompts mean nothing.
+- The scores hold for this source of data; the intervals say nothing about other data.
+- The student repeats its teacher's mistakes; nothing was filtered for safety or bias.
+
+## Licences
+
+{licence_section(run, task)}
+
+## Load
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "{folder}/{first}"  # the last part is the seed
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+prompt = {task.card["prompt"]!r}.replace("{{source}}", "…")
+```
+
+Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{method}`.
+The [report](../report.md) compares it with the other methods.
+"""
+
+
+MODELS = ("this model", "before distillation", "teacher")
+
+
+def _results(task: TaskRun, method: str, start: str) -> str:
+    rows = [[TITLES[metric], *_values(task, metric, method, start)] for metric in task.metrics]
+    return table(["metric", *MODELS], rows)
+
+
+def _test_sets(run: Run, task: TaskRun, method: str, start: str) -> str:
+    """The sets that tested this task's students, by the primary metric; empty where none did."""
+    tested = [found for found in run.test_sets if found.card["tests"] == task.name]
+    if not tested:
+        return ""
+    rows = [
+        [found.name, f"{len(found.rows):,}", *_values(found, found.primary, method, start)]
+        for found in tested
+    ]
+    shown = table(["set", "rows", *MODELS], rows)
+    return (
+        f"\nOn sets of other origin that no model was trained or chosen on, "
+        f"{TITLES[task.primary]}:\n\n{shown}\n"
+    )
+
+
+def _values(task: TaskRun, metric: str, method: str, start: str) -> list[str]:
+    """Of `MODELS`."""
+    names = (method, INSTRUCT_START if start == "instruct" else START, TEACHER)
+    return [values_text(task.models[name].values(metric)) for name in names]
+
+
+def _spread(run: Run) -> str:
+    if len(run.seeds) > 1:
+        return "mean ± 95 % t-interval over seeds"
+    return "interval n/a (one seed)"
+
+
+def _model(run: Run, role: str) -> str:
+    facts = facts_of(run, role)
+    name = facts.get("id") or facts.get("name") or facts["architecture"]
+    return plain_text(f"{name}, {facts['parameters']:,} parameters")

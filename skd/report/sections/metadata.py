@@ -1,0 +1,105 @@
+"""What a model card says to machines, and the licences behind a student.
+
+The front matter is the Hub's: https://huggingface.co/docs/hub/model-cards. Judges no licence: it
+repeats what the sources say of themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from skd.report.reading.run import Json, Run, TaskRun
+from skd.report.sections.tables import plain_text, table
+from skd.report.verdicts.compare import kind_of
+
+NOT_STATED = "not stated"
+MADE_HERE = "made in this run"  # of procedural data and models: nobody else's
+# The Hub's names of licences, as far as models and data sets for distillation carry them; any
+# other name goes to `license_name`.
+HUB_LICENCES = frozenset({
+    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc", "cc0-1.0", "cc-by-2.0",
+    "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0",
+    "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "openrail", "openrail++",
+    "bigscience-openrail-m", "bigcode-openrail-m", "creativeml-openrail-m",
+    "bigscience-bloom-rail-1.0", "agpl-3.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0",
+    "mpl-2.0", "epl-2.0", "eupl-1.2", "odc-by", "pddl", "odbl", "unlicense", "gemma", "llama2",
+    "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4",
+})  # fmt: skip
+HUB_METRICS = {  # ours -> the Hub's
+    "sentence_chrf": "chrf",
+    "chrf": "chrf",
+    "bleu": "bleu",
+    "comet": "comet",
+    "rouge_1": "rouge",
+    "rouge_2": "rouge",
+    "rouge_l": "rouge",
+    "exact_match": "exact_match",
+}
+
+
+def facts_of(run: Run, role: str) -> Json:
+    """What the stage `base` wrote down of the teacher or the student."""
+    facts: Json = run.base["pair"][role]
+    return facts
+
+
+def licences(run: Run, task: TaskRun) -> dict[str, str]:
+    """Of all that a student of this task is made of."""
+    return {
+        "teacher": _stated(facts_of(run, "teacher")),
+        "student before training": _stated(facts_of(run, "student")),
+        "data": _stated(task.card["source"] | {"license": task.card["license"]}),
+    }
+
+
+def licence_section(run: Run, task: TaskRun) -> str:
+    rows = [[what, plain_text(name)] for what, name in licences(run, task).items()]
+    return (
+        f"{table(['', 'licence'], rows, text_columns=2)}\n\n"
+        "The student is made of all three: its use is bound by all of these licences at once. "
+        f"Where one is {NOT_STATED}, ask its source before you pass the student on."
+    )
+
+
+def front_matter(run: Run, task: TaskRun, method: str) -> str:
+    facts = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        **_licence(licences(run, task).values()),
+        "base_model": [name for name in [facts_of(run, "student").get("id")] if name],
+        "datasets": [name for name in [_data_set(task)] if name],
+        "metrics": list(dict.fromkeys(HUB_METRICS[m] for m in task.metrics if m in HUB_METRICS)),
+        "tags": list(dict.fromkeys(["knowledge-distillation", kind_of(task, method), task.kind])),
+    }
+    known = {key: value for key, value in facts.items() if value}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _licence(names: Any) -> dict[str, str]:
+    """The one licence of all parts; `other` for several, `unknown` where one is not stated."""
+    slugs = list(dict.fromkeys(_slug(name) for name in names if name != MADE_HERE))
+    if not slugs:
+        return {}
+    if _slug(NOT_STATED) in slugs:
+        return {"license": "unknown"}
+    if len(slugs) == 1 and slugs[0] in HUB_LICENCES:
+        return {"license": slugs[0]}
+    return {"license": "other", "license_name": "-and-".join(slugs)}
+
+
+def _slug(name: str) -> str:
+    """`CC BY-SA 4.0` -> `cc-by-sa-4.0`"""
+    return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-")
+
+
+def _stated(facts: Json) -> str:
+    return facts["license"] or (MADE_HERE if facts["kind"] == "procedural" else NOT_STATED)
+
+
+def _data_set(task: TaskRun) -> str | None:
+    source = task.card["source"]
+    return source["id"] if source["kind"] == "hub" else None

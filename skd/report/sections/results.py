@@ -1,0 +1,26 @@
+"""`reports/results.csv`: one row per number of the test splits, nothing averaged."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from skd.report.reading.run import Run
+
+COLUMNS = ("task", "method", "seed", "split", "metric", "value", "n", "signature")
+
+
+def results_csv(run: Run) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for task in (*run.tasks, *run.test_sets):
+        for model in task.models.values():
+            for seed, scores in model.system.items():
+                for metric, value in scores.items():
+                    signature = model.signatures.get(metric, "")
+                    writer.writerow(
+                        (task.name, model.name, seed, model.split, metric, round(value, 6),
+                         model.n, signature)
+                    )  # fmt: skip
+    return text.getvalue()

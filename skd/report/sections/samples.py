@@ -1,0 +1,57 @@
+"""Outputs side by side: the first examples of the split, the same ones for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+from statistics import fmean
+
+from skd.report.reading.run import START, TEACHER, Json, Model, TaskRun
+from skd.report.sections.tables import NONE, TITLES, details, plain_text, row_name, table
+from skd.report.verdicts.compare import baselines
+
+
+def samples(task: TaskRun, reference: str, count: int) -> str:
+    rows = task.rows[:count]
+    models = [task.models[name] for name in shown_models(task, reference)]
+    body = "\n\n".join(_sample(task, row, models) for row in rows)
+    seed = next(iter(task.models[next(iter(task.training))].examples))
+    note = f"first {len(rows)} of the {models[0].split} split, students of seed {seed}"
+    return details(f"{task.name}: {note}", body)
+
+
+def shown_models(task: TaskRun, reference: str) -> list[str]:
+    """Teacher, untrained student, the reference and the rivals worth reading beside it."""
+    methods = list(task.training)
+    shown = [TEACHER, START]
+    if reference in methods:
+        rivals = baselines(task, reference)
+        shown.append(reference)
+    else:
+        rivals = methods
+    if rivals:
+        shown.append(max(rivals, key=lambda name: fmean(task.models[name].values(task.primary))))
+    shown += [name for name in ("sft", f"{reference}_instruct") if name in methods]
+    return list(dict.fromkeys(shown))
+
+
+def _sample(task: TaskRun, row: Json, models: Sequence[Model]) -> str:
+    identity = str(row["id"])
+    metrics = [metric for metric in (task.primary, "valid") if metric in task.metrics]
+    references = row.get("references") or [row["target"]]
+    more = f" (one of {len(references)})" if len(references) > 1 else ""
+    empty = [NONE] * len(metrics)
+    lines = [
+        ["source", plain_text(row["source"]), *empty],
+        [f"reference{more}", plain_text(row["target"]), *empty],
+    ]
+    for model in models:
+        example = next(iter(model.examples.values()))[identity]
+        scores = [_score(example.scores.get(metric)) for metric in metrics]
+        lines.append([row_name(model.name), plain_text(example.output), *scores])
+    header = [f"`{identity}`", "text", *(TITLES[metric].rstrip(" %") for metric in metrics)]
+    return table(header, lines, text_columns=2)
+
+
+def _score(value: float | None) -> str:
+    return NONE if value is None or isnan(value) else f"{value:.0f}"

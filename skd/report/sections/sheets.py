@@ -1,0 +1,111 @@
+"""The report's tables as CSV, with plain numbers: not rounded for reading, not marked up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from skd.report.reading.run import Run
+from skd.report.sections import fairness, scaling, test_sets
+from skd.report.sections.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
+from skd.report.sections.probe import (
+    COURSE_COLUMNS,
+    DRAFT_COLUMNS,
+    PROPOSAL_COLUMNS,
+    course_rows,
+    draft_rows,
+    proposal_rows,
+)
+from skd.report.sections.tables import COSTS, PHASES, mean_cost, mean_phases
+from skd.report.verdicts import crosscheck
+from skd.report.verdicts.evidence import Evidence
+from skd.report.verdicts.pairs import Pair
+from skd.report.verdicts.statistics import seed_interval
+
+
+def sheets(run: Run, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
+    """File name -> CSV text. Scores are in percent, differences in points of them."""
+    return {
+        "scores.csv": csv_text(
+            ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
+        ),
+        "comparisons.csv": csv_text(
+            (
+                "task",
+                "method",
+                "other",
+                "difference",
+                "low",
+                "high",
+                "effect",
+                "p",
+                "p_runs",
+                "holm_p",
+                "verdict",
+                "seeds_needed",
+            ),
+            _comparisons(evidence.pairs),
+        ),
+        "costs.csv": csv_text(
+            ("task", "method", *(key for _, key, _ in COSTS), *(f"{p}_seconds" for p in PHASES)),
+            _costs(run),
+        ),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, evidence.families)),
+        "sacrebleu.csv": csv_text(
+            crosscheck.COLUMNS, crosscheck.rows(evidence.checks, evidence.families)
+        ),
+        "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
+        "fairness.csv": csv_text(fairness.COLUMNS, fairness.fairness_rows(analyses.fairness)),
+        "students.csv": csv_text(scaling.COLUMNS, scaling.scaling_rows(analyses.students)),
+        "proposals.csv": csv_text(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
+        "course.csv": csv_text(COURSE_COLUMNS, course_rows(run)),
+        "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
+        "signatures.csv": csv_text(
+            ("task", "method", "signature", "numbers", "remedy"),
+            [tuple(vars(finding).values()) for finding in evidence.findings],
+        ),
+    }
+
+
+def _scores(run: Run) -> Iterable[Sequence[object]]:
+    for task in run.tasks:
+        for name, model in task.models.items():
+            for metric in task.metrics:
+                if values := model.values(metric):
+                    found = seed_interval(values)
+                    yield task.name, name, metric, found.mean, found.half_width, found.n
+
+
+def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
+    for pair in pairs:
+        found = pair.verdict.comparison
+        yield (
+            pair.task,
+            pair.verdict.method,
+            pair.verdict.other,
+            found.difference,
+            found.low,
+            found.high,
+            found.effect,
+            found.p,
+            found.p_runs,
+            pair.verdict.holm_p,
+            pair.verdict.word,
+            pair.verdict.seeds_needed,
+        )
+
+
+def _costs(run: Run) -> Iterable[Sequence[object]]:
+    for task in run.tasks:
+        for method, training in task.training.items():
+            costs = (mean_cost(training, key) for _, key, _ in COSTS)
+            yield task.name, method, *costs, *mean_phases(training).values()
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

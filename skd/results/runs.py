@@ -1,0 +1,110 @@
+"""What training runs leave: their results, and what they cost."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from skd.settings import STRICT
+from skd.training.settings import MethodSettings
+
+
+@dataclass(frozen=True, config=STRICT)
+class Took:
+    """What a stage took, and where: the one part of its metrics that differs between reruns."""
+
+    # Wall seconds, imports included
+    seconds: float
+    # Versions of packages, device and machine; empty where a stage runs no model
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Validation:
+    """A model on the validation rows that its training used."""
+
+    # The task's primary metric, percent
+    metric: float
+    # Nats per token of the ground truth
+    loss: float | None = None
+    # KL(teacher ‖ student) along the ground truth, nats per token; None: there is no teacher
+    kl: float | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunCost:
+    """What one training run took; two equal runs differ in this alone.
+
+    Seconds are of processor time on a CPU and of wall time on an accelerator.
+    """
+
+    # Validation included
+    seconds: float
+    # Validation apart
+    training_seconds: float
+    # Phase of `skd.engine.meter` -> seconds
+    phases: dict[str, float]
+    # MiB: the process's resident memory on a CPU, allocated memory on an accelerator
+    peak_memory: float | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainedRun:
+    """One finished training run: a method on a task with a seed."""
+
+    steps: int
+    best_step: int
+    # Prompts trained on, repetitions counted
+    prompts: int
+    # Response tokens that entered the loss
+    response_tokens: int
+    # Tokens that the student proposed, thrown-away ones included
+    student_sampled_tokens: int
+    teacher_passes: int
+    # Tokens that went through the teacher
+    teacher_tokens: int
+    # Percent of the judged proposals; None: nothing was judged
+    acceptance_rate: float | None
+    # Of the weights that were kept
+    validation: Validation
+    training_rows: int
+    # Prompts over the budget
+    dropped_prompts: int
+    # Responses over the budget, which lost their end
+    cut_responses: int
+    cost: RunCost
+
+
+# Seed -> its run. Seeds are texts, as JSON has them.
+Seeds = dict[str, TrainedRun]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunBudget:
+    """What every run of a stage was given."""
+
+    steps: int
+    # Prompts per optimiser step
+    batch_size: int
+    # Both multiplied
+    prompts: int
+
+
+@dataclass(frozen=True, config=STRICT)
+class DistillResult:
+    """metrics/distill/METHOD.json"""
+
+    took: Took
+    method: MethodSettings
+    budget: RunBudget
+    # Task -> seed -> run
+    tasks: dict[str, Seeds]
+
+
+@dataclass(frozen=True, config=STRICT)
+class SftResult:
+    """metrics/sft.json"""
+
+    took: Took
+    # Task -> folder of the model under models/sft/TASK -> run
+    tasks: dict[str, dict[str, TrainedRun]]

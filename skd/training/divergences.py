@@ -1,0 +1,109 @@
+"""Divergences between the teacher's and the student's next-token distributions.
+
+Each takes log-probabilities [N, V] over the full common vocabulary and gives its values
+[N] in nats with its slope [N, V], q·∂D/∂q for the student's probabilities q. A term c·q of
+the slope changes nothing (`logit_gradient` projects it out), so constants are left out.
+The teacher's log-probabilities are spent: what is computed overwrites them, because at a
+real vocabulary each further [N, V] is what a loss's memory and half of its time are made of.
+Nothing here knows temperatures, masks or batches: `skd.training.losses` sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LogProbabilities = Tensor  # [N, V]
+_LOG_OF_NOUGHT = -1e30  # finite, so that its product with 0 is 0
+Valued = tuple[Tensor, Tensor]  # values [N], slope [N, V]
+
+
+def logit_gradient(slope: Tensor, student: LogProbabilities) -> Tensor:
+    """[N, V] ∂D/∂z for the student's logits z, in place of `slope`: u - q Σu. Spends `student`."""
+    return slope.addcmul_(student.exp_(), slope.sum(-1, keepdim=True), value=-1.0)
+
+
+def forward_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """KL(teacher ‖ student): the paper's main divergence."""
+    p = teacher.exp()
+    return _terms(p, teacher, student, out=teacher).sum(-1), p.neg_()
+
+
+def reverse_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """KL(student ‖ teacher)."""
+    slope = _terms(student.exp(), student, teacher, out=teacher)
+    return slope.sum(-1), slope
+
+
+def jsd(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """β KL(teacher ‖ M) + (1-β) KL(student ‖ M), M = β teacher + (1-β) student.
+
+    GKD (arXiv 2306.13649, eq. 1). At β = 0 and 1 it is the limit of JSD/β and
+    JSD/(1-β): the forward and the reverse KL.
+    """
+    if beta in (0.0, 1.0):
+        return (reverse_kl if beta else forward_kl)(teacher, student, beta)
+    p, q = teacher.exp(), student.exp()
+    mixture = _log_(_mixture(p, q, beta))
+    values = beta * _terms(p, teacher, mixture, out=teacher).sum(-1)
+    slope = _terms(q, student, mixture, out=mixture).mul_(1.0 - beta)
+    return values + slope.sum(-1), slope
+
+
+def skew_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """KL(teacher ‖ α teacher + (1-α) student), α = beta (DistiLLM, arXiv 2402.03898)."""
+    if beta == 0.0:
+        return forward_kl(teacher, student, beta)
+    p, q = teacher.exp(), student.exp()
+    mixture = _mixture(p, q, beta)
+    values = _terms(p, teacher, _log_(mixture.clone()), out=teacher).sum(-1)
+    slope = _nought_where_empty(p.mul_(q).div_(mixture), mixture)
+    return values, slope.mul_(beta - 1.0)
+
+
+def skew_rkl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """KL(student ‖ α student + (1-α) teacher), α = beta (DistiLLM, arXiv 2402.03898)."""
+    if beta == 0.0:
+        return reverse_kl(teacher, student, beta)
+    p, q = teacher.exp(), student.exp()
+    mixture = _mixture(q, p, beta)
+    terms = _terms(q, student, _log_(mixture.clone()), out=teacher)
+    share = _nought_where_empty(q.square_().div_(mixture), mixture)
+    return terms.sum(-1), terms.sub_(share, alpha=beta)
+
+
+def total_variation(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """½ Σ |teacher - student|, in [0, 1]."""
+    q = student.exp()
+    excess = torch.sub(q, teacher.exp_(), out=teacher)
+    return 0.5 * excess.abs().sum(-1), excess.sign_().mul_(q).mul_(0.5)
+
+
+def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities, out: Tensor) -> Tensor:
+    """p (log p - log q), with 0 log 0 = 0, written over `out`."""
+    return torch.sub(log_p.clamp_min_(_LOG_OF_NOUGHT), log_q, out=out).mul_(p)
+
+
+def _log_(p: Tensor) -> LogProbabilities:
+    return p.log_().clamp_min_(_LOG_OF_NOUGHT)
+
+
+def _nought_where_empty(values: Tensor, mass: Tensor) -> Tensor:
+    return values.masked_fill_(mass == 0.0, 0.0)
+
+
+def _mixture(p: Tensor, q: Tensor, share: float) -> Tensor:
+    """share·p + (1-share)·q"""
+    return torch.lerp(q, p, share)
+
+
+DIVERGENCES: dict[str, Callable[[LogProbabilities, LogProbabilities, float], Valued]] = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "jsd": jsd,
+    "skew_kl": skew_kl,
+    "skew_rkl": skew_rkl,
+    "total_variation": total_variation,
+}

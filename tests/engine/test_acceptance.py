@@ -1,0 +1,83 @@
+"""Acceptance rules case by case, and schedules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from skd.engine.acceptance import ACCEPT, Proposals, replacement, scheduled
+from skd.engine.logits import rank
+from skd.engine.settings import Acceptance, Sampling
+
+TEACHER = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
+STUDENT = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+PLAIN = Sampling()
+
+
+def proposals(tokens: list[int]) -> Proposals:
+    ids = torch.tensor(tokens)
+    logits = TEACHER.log().expand(len(ids), -1)
+    return Proposals(ids, logits, rank(logits, ids), STUDENT.expand(len(ids), -1))
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "accepted"),
+    [
+        ("top_k", 1, [True, False, False, False]),
+        ("top_k", 3, [True, True, True, False]),
+        ("top_k", 4, [True] * 4),
+        ("top_p", 0.01, [True, False, False, False]),  # rank 1 always
+        ("top_p", 0.5, [True, False, False, False]),
+        ("top_p", 0.51, [True, True, False, False]),
+        ("top_p", 1.0, [True] * 4),
+        ("min_prob", 0.2, [True, True, False, False]),
+        ("min_prob", 0.6, [False] * 4),
+    ],
+)
+def test_rules(rule, value, accepted) -> None:
+    got = ACCEPT[rule](proposals([0, 1, 2, 3]), value, torch.zeros(4), PLAIN)
+    assert got.tolist() == accepted
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_ratio_accepts_with_the_stated_probability(share) -> None:
+    points = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    for token in range(4):
+        got = ACCEPT["ratio"](proposals([token] * 1000), share, points, PLAIN).double().mean()
+        wanted = min(1.0, 1 - share + share * float(TEACHER[token] / STUDENT[token]))
+        assert got.item() == pytest.approx(wanted, abs=2e-3)
+
+
+@pytest.mark.parametrize("rule", ["top_k", "top_p", "min_prob"])
+def test_the_teachers_temperature_and_top_p_do_not_move_the_acceptance_set(rule) -> None:
+    """The official code warps first, which turns K=25 into a nucleus of one to three."""
+    cold = Sampling(temperature=0.05, top_p=0.1)
+    value = {"top_k": 3, "top_p": 0.8, "min_prob": 0.12}[rule]
+    rows = proposals([0, 1, 2, 3])
+    plain = ACCEPT[rule](rows, value, torch.zeros(4), PLAIN)
+    assert torch.equal(plain, ACCEPT[rule](rows, value, torch.zeros(4), cold))
+
+
+def test_a_replacement_is_the_argmax_or_a_draw_from_the_warped_teacher() -> None:
+    points = torch.linspace(0, 0.999, 500, dtype=torch.float64)
+    rows = proposals([3] * 500)
+    top = replacement(Acceptance(replacement="argmax"), rows, PLAIN, points)
+    assert set(top.tolist()) == {0}
+    drawn = replacement(Acceptance(), rows, Sampling(top_p=0.7), points)
+    assert set(drawn.tolist()) == {0, 1}
+
+
+def test_a_ratio_replacement_comes_from_the_residual() -> None:
+    points = torch.linspace(0, 0.999, 2000, dtype=torch.float64)
+    drawn = replacement(Acceptance("ratio", 1.0), proposals([3] * 2000), PLAIN, points)
+    seen = torch.bincount(drawn, minlength=4) / 2000
+    residual = (TEACHER - STUDENT).clamp_min(0)
+    assert torch.allclose(seen.double(), residual / residual.sum(), atol=2e-3)
+
+
+def test_schedules_are_constant_or_linear() -> None:
+    assert scheduled(Acceptance(value=25), 0.7) == 25
+    assert [scheduled(Acceptance(value=10, final_value=2), p) for p in (0, 0.5, 1)] == [10, 6, 2]
+    assert math.isclose(scheduled(Acceptance("min_prob", 0.3, 0.1), 0.5), 0.2)

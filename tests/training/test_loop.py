@@ -1,0 +1,286 @@
+"""The loop: micro-batches, exact resume, selection, budgets, frozen teachers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from skd.engine.meter import PHASES
+from skd.engine.sequences import Example
+from skd.engine.settings import Acceptance
+from skd.errors import UserError
+from skd.files import write_folder
+from skd.training.checkpoint import load_state, save_state
+from skd.training.counts import Facts
+from skd.training.loop import Run, train
+from skd.training.methods import METHODS
+from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.teacher_cache import keep
+from tests.tiny import VOCABULARY, build, prompts
+
+EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=5), strict=True)]
+OPTIMISATION = Optimisation(
+    steps=6, batch_size=4, learning_rate=0.01, validate_every=2, checkpoint_every=2
+)
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def make_run(folder: Path, method: str = "skd", **changes) -> Run:
+    distill_changes = changes.pop("distill", {})
+    optimisation = dataclasses.replace(OPTIMISATION, **changes.pop("optimisation", {}))
+    teacher = build(seed=2, dtype=torch.float32).requires_grad_(False)
+    fields = {
+        "settings": MethodSettings(method, acceptance=Acceptance("top_k", 3)),
+        "distill": Distill(optimisation, **distill_changes),
+        "student": build(seed=1, dtype=torch.float32, attention_dropout=optimisation.dropout),
+        "teacher": teacher if METHODS[method].needs_teacher else None,
+        "examples": EXAMPLES,
+        "vocabulary": VOCABULARY,
+        "max_new_tokens": 8,
+        "seed": 20,
+        "validate": lambda model: {"metric": float(len(list(folder.iterdir())))},
+        "scratch": folder,
+    }
+    return Run(**{**fields, **changes})
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.student.state_dict().items()}
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path) -> list[tuple]:
+    names = ("step", "loss", "kl", "acceptance_rate", "response_length", "grad_norm")
+    return [tuple(row[n] for n in names) for row in log(folder)]
+
+
+def rising() -> object:
+    """A validation whose metric rises, so that the last weights are the best."""
+    seen = iter(range(1000))
+    return lambda model: {"metric": float(next(seen)), "loss": 1.0}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "seq_kd"])
+def test_every_method_moves_the_student_and_logs_what_it_did(method, tmp_path) -> None:
+    run = make_run(tmp_path, method, validate=rising())
+    before = weights(run)
+    facts = train(run)
+    assert any(not torch.equal(before[name], value) for name, value in weights(run).items())
+    rows = log(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(row["loss"]) and row["response_length"] > 0 for row in rows)
+    assert facts.prompts == 24
+    sampled = METHODS[method].response == "interleaved"
+    assert any(row["acceptance_rate"] is not None for row in rows) == sampled
+    assert (facts.teacher_passes > 0) == METHODS[method].needs_teacher
+    assert all((row["kl"] is not None) == METHODS[method].needs_teacher for row in rows)
+
+
+@pytest.mark.parametrize("method", ["sft", "skd", "imit_kd"])
+def test_the_update_does_not_depend_on_micro_batches(method, tmp_path) -> None:
+    """Ragged rows: a mean of micro-batch means would differ.
+
+    By a tenth of a step and more; Adam makes a hundredth of one from fp32 sums in another order,
+    where a gradient is next to nothing.
+    """
+    ends = []
+    for size in (None, 1, 3):
+        folder = tmp_path / str(size)
+        changes = {"micro_batch_size": size, "steps": 2, "clip": 1e9}
+        run = make_run(folder, method, optimisation=changes, validate=rising())
+        run.student.double()
+        if run.teacher is not None:
+            run.teacher.double()
+        train(run)
+        ends.append(weights(run))
+    for other in ends[1:]:
+        for name, value in ends[0].items():
+            assert torch.allclose(value, other[name], atol=5e-4), name
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("rollout_steps", [1, 2])
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(stop_at, rollout_steps, tmp_path):
+    options = {
+        "distill": {"rollout_steps": rollout_steps},
+        "optimisation": {"dropout": 0.2, "validate_every": 2},
+    }
+    whole = make_run(tmp_path / "whole", **options, validate=lambda m: {"metric": 1.0})
+    train(whole)
+
+    calls = []
+
+    def breaking(model):
+        calls.append(model)
+        if len(calls) == (stop_at + 1) // 2:
+            raise InterruptedRunError
+        return {"metric": 1.0}
+
+    broken = make_run(tmp_path / "broken", **options, validate=breaking)
+    with pytest.raises(InterruptedRunError):
+        train(broken)
+    again = make_run(tmp_path / "broken", **options, validate=lambda m: {"metric": 1.0})
+    facts = train(again)
+    assert facts.step == 6
+    assert curve(tmp_path / "broken") == curve(tmp_path / "whole")
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(again)[name]), name
+
+
+def test_a_state_is_kept_when_shared_rollouts_do_not_fit_its_interval(tmp_path) -> None:
+    """Rollouts end at steps 4 and 8, the interval at 3 and 6: the state is of step 4."""
+
+    def breaking(model):
+        raise InterruptedRunError
+
+    options = {"checkpoint_every": 3, "validate_every": 6, "steps": 8}
+    run = make_run(tmp_path, distill={"rollout_steps": 4}, optimisation=options, validate=breaking)
+    with pytest.raises(InterruptedRunError):
+        train(run)
+    assert json.loads((tmp_path / "state" / "facts.json").read_text())["step"] == 4
+
+
+def test_the_best_validated_weights_are_kept_and_ties_go_to_the_earlier(tmp_path) -> None:
+    metrics = iter([1.0, 5.0, 5.0])
+    snapshots = []
+
+    def validate(model):
+        snapshots.append({n: v.clone() for n, v in model.state_dict().items()})
+        return {"metric": next(metrics)}
+
+    run = make_run(tmp_path, validate=validate)
+    facts = train(run)
+    assert (facts.best_step, facts.best_metric) == (4, 5.0)
+    assert all(torch.equal(snapshots[1][n], v) for n, v in weights(run).items())
+
+
+def test_patience_stops_a_run_that_no_longer_improves(tmp_path) -> None:
+    run = make_run(
+        tmp_path,
+        optimisation={"steps": 40, "patience": 2},
+        validate=lambda m: {"metric": 1.0},
+    )
+    assert train(run).step == 6  # the best at 2, misses at 4 and 6
+
+
+def test_the_teacher_never_changes_or_gets_a_gradient(tmp_path) -> None:
+    run = make_run(tmp_path, validate=rising())
+    assert run.teacher is not None
+    before = {n: v.clone() for n, v in run.teacher.state_dict().items()}
+    train(run)
+    assert all(p.grad is None for p in run.teacher.parameters())
+    assert not run.teacher.training
+    assert all(torch.equal(before[n], v) for n, v in run.teacher.state_dict().items())
+
+
+def test_an_empty_response_gives_no_nan(tmp_path) -> None:
+    rows = [Example((3, 4), ()), Example((5,), (6, 1))] * 4
+    run = make_run(tmp_path, "sft", examples=rows, validate=rising())
+    train(run)
+    assert all(math.isfinite(row["loss"]) for row in log(tmp_path))
+    empty = make_run(tmp_path / "e", "sft", examples=[Example((3,), ())] * 4, validate=rising())
+    train(empty)
+    assert all(row["loss"] == 0.0 for row in log(tmp_path / "e"))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_with_a_remedy(tmp_path) -> None:
+    run = make_run(tmp_path, "sft", validate=rising())
+    with torch.no_grad():
+        next(run.student.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="learning rate"):
+        train(run)
+
+
+def test_gradient_checkpointing_changes_no_number(tmp_path) -> None:
+    plain = make_run(tmp_path / "a", validate=rising())
+    saving = make_run(
+        tmp_path / "b", optimisation={"gradient_checkpointing": True}, validate=rising()
+    )
+    train(plain)
+    train(saving)
+    for a, b in zip(curve(tmp_path / "a"), curve(tmp_path / "b"), strict=True):
+        assert a[:5] == pytest.approx(b[:5], rel=1e-5)
+
+
+def test_methods_get_the_same_prompts_in_the_same_order(tmp_path) -> None:
+    """Equal budgets: what differs between methods is the response and the loss alone."""
+    facts = [train(make_run(tmp_path / m, m, validate=rising())) for m in ("sft", "skd", "imit_kd")]
+    assert {(f.step, f.prompts) for f in facts} == {(6, 24)}
+
+
+def test_state_files_are_safetensors_and_json(tmp_path) -> None:
+    run = make_run(tmp_path, validate=rising())
+    train(run)
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".json", ".jsonl"}
+
+
+def test_a_state_comes_back_as_it_was(tmp_path) -> None:
+    model = build(seed=1, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(input_ids=torch.tensor([[3, 4, 5]])).logits.sum().backward()
+    optimizer.step()
+    save_state(tmp_path / "state", model, optimizer, vars(Facts(step=7, best_metric=2.5)))
+    other = build(seed=9, dtype=torch.float32)
+    restored = torch.optim.AdamW(other.parameters(), lr=0.1)
+    facts = load_state(tmp_path / "state", other, restored)
+    assert Facts(**facts) == Facts(step=7, best_metric=2.5)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            assert torch.equal(value, restored.state_dict()["state"][index][name])
+
+
+def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:
+    target = tmp_path / "model"
+    write_folder(target, lambda f: (f / "a").write_text("old"))
+
+    def fail(folder: Path) -> None:
+        (folder / "a").write_text("half")
+        raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        write_folder(target, fail)
+    assert (target / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("method", ["supervised_kd", "imit_kd", "mixed_skd", "two_stage_kd"])
+def test_kept_states_train_the_same_student(method: str, tmp_path: Path) -> None:
+    plain_run = make_run(tmp_path / "plain", method)
+    fresh = train(plain_run)
+    run = make_run(tmp_path / "kept", method)
+    assert run.teacher is not None
+    kept = keep(tmp_path / "states.safetensors", run.teacher, EXAMPLES, VOCABULARY, 4)
+    facts = train(dataclasses.replace(run, kept=kept))
+    for name, value in weights(run).items():
+        torch.testing.assert_close(value, weights(plain_run)[name], rtol=1e-3, atol=1e-5)
+    assert facts.teacher_tokens < fresh.teacher_tokens
+    assert (facts.teacher_tokens == 0) == (method == "supervised_kd")
+
+
+def test_the_phases_are_what_the_run_took(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    facts = train(make_run(tmp_path, "skd"))
+    passed = time.perf_counter() - began
+    assert set(facts.phases) <= set(PHASES)
+    assert all(facts.phases[phase] > 0 for phase in ("sampling", "teacher", "loss", "optimiser"))
+    assert 0.5 * passed < facts.seconds < passed
+    rows = log(tmp_path)
+    for name, total in facts.totals().items():
+        steps = [row[name] for row in rows]
+        assert steps == sorted(steps)
+        assert steps[-1] == pytest.approx(total)

@@ -26,7 +26,7 @@ from benchmarks.setting import (
     CPU,
     PLAIN,
     ROOT,
-    Pair,
+    BenchmarkPair,
     Setting,
     machine,
     model,
@@ -36,12 +36,12 @@ from benchmarks.setting import (
 from skd.engine.cache import CachedModel
 from skd.engine.meter import wait
 from skd.engine.rollout import uniform_noise
-from skd.engine.sampling import Teacher, sample
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.settings import Acceptance
 from skd.engine.states import batch_states, precision
 from skd.training import losses
-from skd.training.losses import Predictions, method_loss
-from skd.training.methods import METHODS
+from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.methods import DIVERGENCE
 from skd.training.settings import Divergence
 from tests.tiny import FAMILIES, VOCABULARY, build
 from tests.tiny import prompts as ragged
@@ -79,7 +79,7 @@ def half_precision(device: torch.device) -> dict[str, Any]:
 
 
 def _loss_and_gradient(
-    made: Pair, device: torch.device, half: bool = False
+    made: BenchmarkPair, device: torch.device, half: bool = False
 ) -> tuple[float, Tensor]:
     """Of one batch that a CPU sampled."""
     batch = made.sample().batch.to(device)
@@ -88,10 +88,12 @@ def _loss_and_gradient(
         states = batch_states(made.student, batch)[batch.predictors]
         with torch.no_grad():
             taught = batch_states(made.teacher, batch)[batch.predictors]
-        total, _ = method_loss(
-            METHODS["skd"], Divergence(), Predictions(made.student, states),
-            Predictions(made.teacher, taught), batch.targets, None, made.setting.vocabulary,
-        )  # fmt: skip
+        total, _ = response_loss(
+            Terms(DIVERGENCE, Divergence(), batch.targets),
+            Predictions(made.student, states),
+            Predictions(made.teacher, taught),
+            made.setting.vocabulary,
+        )
     (total / batch.response_tokens).backward()
     gradients = [p.grad.flatten().cpu() for p in made.student.parameters() if p.grad is not None]
     return total.item() / batch.response_tokens, torch.cat(gradients)
@@ -155,11 +157,12 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
         def work() -> None:
             losses._CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
             with precision(made.student):
-                total, _ = method_loss(
-                    METHODS["skd"], Divergence(),
+                total, _ = response_loss(
+                    Terms(DIVERGENCE, Divergence(), targets),
                     Predictions(made.student, states.clone().requires_grad_()),
-                    Predictions(made.teacher, taught), targets, None, setting.vocabulary,
-                )  # fmt: skip
+                    Predictions(made.teacher, taught),
+                    setting.vocabulary,
+                )
             (total / rows).backward()
             made.student.zero_grad()
 
@@ -212,7 +215,7 @@ def families(device: torch.device) -> dict[str, Any]:
     for family in FAMILIES:
         student, teacher = (build(family, seed=s, dtype=torch.float64) for s in (1, 2))
         asked = (ragged(6), VOCABULARY, PLAIN, 24, uniform_noise(6, 24, torch.Generator()))
-        part = Teacher(teacher, Acceptance("top_k", 3), PLAIN)
+        part = Interleaving(teacher, Acceptance("top_k", 3), PLAIN)
         wanted = sample(student, *asked, part).batch.tokens
         teacher.to(device)
         made = sample(student.to(device), *asked, part).batch.tokens.cpu()

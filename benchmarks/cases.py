@@ -37,13 +37,13 @@ from skd.decoding.speculative import speculate
 from skd.engine import rollout as rollout_module
 from skd.engine.meter import peak_memory, reset_peak_memory
 from skd.engine.rollout import uniform_noise
-from skd.engine.sampling import Teacher, sample
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
 from skd.models.layers import keep_layers
-from skd.training.losses import Predictions, method_loss
-from skd.training.methods import METHODS
+from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.methods import DIVERGENCE
 from skd.training.settings import Divergence
 from tests.reference import interleaved as token_level
 from tests.tiny import SIZE, VOCABULARY, build
@@ -82,7 +82,7 @@ def equal_rows(
             for i, row in enumerate(rows)
         ]  # once a seed: γ must not matter
         student.to(device)
-        part = Teacher(teacher.to(device), rule, sampling)
+        part = Interleaving(teacher.to(device), rule, sampling)
         for gamma in gammas:
             asked = (rows, VOCABULARY, sampling, length, uniforms, part, gamma)
             made = sample(student, *asked).batch.to(CPU)
@@ -103,13 +103,10 @@ def kept_states(runs: int) -> Found:
         fresh = batch_states(made.teacher, batch)
         student = Predictions(made.student, batch_states(made.student, batch)[batch.predictors])
         losses = [
-            method_loss(
-                METHODS["skd"],
-                Divergence(),
+            response_loss(
+                Terms(DIVERGENCE, Divergence(), batch.targets),
                 student,
                 Predictions(made.teacher, states[batch.predictors]),
-                batch.targets,
-                None,
                 setting.vocabulary,
             )[0].item()
             for states in (batch.teacher_states, fresh)
@@ -214,9 +211,8 @@ def _loss_works(divergence: str, rows: int) -> dict[str, Callable[[], None]]:
         made = Predictions(student, leaf)
         other = Predictions(teacher, taught)
         settings = Divergence(divergence)  # type: ignore[arg-type]
-        total, _ = method_loss(
-            METHODS["skd"], settings, made, other, targets, None, _LOSS_VOCABULARY
-        )
+        terms = Terms(DIVERGENCE, settings, targets)
+        total, _ = response_loss(terms, made, other, _LOSS_VOCABULARY)
         (total / rows).backward()
         student.zero_grad()
 
@@ -287,7 +283,7 @@ def compaction(runs: int) -> Found:
                     PLAIN,
                     setting.response,
                     noise(setting),
-                    Teacher(made.teacher, Acceptance("top_k", made.k), PLAIN),
+                    Interleaving(made.teacher, Acceptance("top_k", made.k), PLAIN),
                 )
 
         return go

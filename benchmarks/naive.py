@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from benchmarks.setting import PLAIN, Pair, noise, prompts
+from benchmarks.setting import PLAIN, BenchmarkPair, noise, prompts
 from skd.engine.logits import distribution, draw, rank
-from skd.engine.rollout import STUDENT, TEACHER
-from skd.engine.sampling import Teacher, sample
+from skd.engine.rollout import Noise
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.settings import Acceptance
 
 
@@ -31,11 +31,11 @@ def jsd(student: Tensor, teacher: Tensor) -> Tensor:
     return (0.5 * parts[0] + 0.5 * parts[1]).sum()
 
 
-def plain_step(pair: Pair) -> Callable[[], None]:
+def plain_step(pair: BenchmarkPair) -> Callable[[], None]:
     """Token-level sampling, then both models' whole logits over prompts and padding."""
     setting = pair.setting
     optimizer = torch.optim.AdamW(pair.student.parameters(), lr=1e-6)
-    teacher = Teacher(pair.teacher, Acceptance("top_k", pair.k), PLAIN)
+    teacher = Interleaving(pair.teacher, Acceptance("top_k", pair.k), PLAIN)
 
     def step() -> None:
         rollout = sample(
@@ -62,7 +62,7 @@ def plain_step(pair: Pair) -> Callable[[], None]:
     return step
 
 
-def uncached_step(pair: Pair) -> Callable[[], None]:
+def uncached_step(pair: BenchmarkPair) -> Callable[[], None]:
     """Algorithm 1 as written: each token is two forwards over the whole prefix."""
     setting = pair.setting
     optimizer = torch.optim.AdamW(pair.student.parameters(), lr=1e-6)
@@ -73,9 +73,9 @@ def uncached_step(pair: Pair) -> Callable[[], None]:
         with torch.no_grad():
             for i in range(setting.response):
                 own = pair.student(input_ids=tokens, use_cache=False).logits[:, -1]
-                token = draw(distribution(own, 1.0, 1.0), uniforms[STUDENT, :, i])
+                token = draw(distribution(own, 1.0, 1.0), uniforms[Noise.STUDENT, :, i])
                 other = pair.teacher(input_ids=tokens, use_cache=False).logits[:, -1]
-                instead = draw(distribution(other, 1.0, 1.0), uniforms[TEACHER, :, i])
+                instead = draw(distribution(other, 1.0, 1.0), uniforms[Noise.TEACHER, :, i])
                 token = torch.where(rank(other, token) < pair.k, token, instead)
                 tokens = torch.cat([tokens, token[:, None]], 1)
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from benchmarks.setting import Pair, prompts
+from benchmarks.setting import BenchmarkPair, prompts
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]
@@ -56,7 +56,7 @@ def _tokenizer(size: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def gkd_step(pair: Pair) -> Callable[[], float]:
+def gkd_step(pair: BenchmarkPair) -> Callable[[], float]:
     """`trl.experimental.gkd.GKDTrainer`, on-policy (λ = 1), forward KL (β = 0), KV cache on."""
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
@@ -67,7 +67,7 @@ def gkd_step(pair: Pair) -> Callable[[], float]:
     return _timed(pair, GKDTrainer, GKDConfig, own, rows)
 
 
-def distillation_step(pair: Pair) -> Callable[[], float]:
+def distillation_step(pair: BenchmarkPair) -> Callable[[], float]:
     """`trl.DistillationTrainer`, forward KL (β = 0), KV cache on, without vLLM."""
     from trl import DistillationConfig, DistillationTrainer
 
@@ -76,7 +76,7 @@ def distillation_step(pair: Pair) -> Callable[[], float]:
     return _timed(pair, DistillationTrainer, DistillationConfig, own, rows)
 
 
-def _said(pair: Pair) -> list[dict[str, str]]:
+def _said(pair: BenchmarkPair) -> list[dict[str, str]]:
     """The prompts as a user's messages, a word per token."""
     return [
         {"role": "user", "content": " ".join(f"w{i}" for i in prompt)}
@@ -103,7 +103,7 @@ def _arguments(folder: str, batch: int) -> dict[str, Any]:
 
 
 def _timed(
-    pair: Pair, kind: Any, config: Any, own: dict[str, Any], rows: list[dict[str, Any]]
+    pair: BenchmarkPair, kind: Any, config: Any, own: dict[str, Any], rows: list[dict[str, Any]]
 ) -> Callable[[], float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = kind(

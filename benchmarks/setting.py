@@ -21,13 +21,15 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from skd.engine.meter import Stopwatch
+from skd.engine.pair import Pair
 from skd.engine.rollout import uniform_noise
-from skd.engine.sampling import Teacher, sample
-from skd.engine.sequences import Example, Vocabulary
+from skd.engine.sampling import Interleaving, sample
+from skd.engine.sequences import TokenExample, Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import precision
-from skd.training.loop import Run, make_responses, update
-from skd.training.methods import METHODS
+from skd.results.runs import Validation
+from skd.training.loop import TrainingRun, prepare_steps, update
+from skd.training.methods import METHODS, Response
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +83,7 @@ def model(
 
 
 @dataclass(frozen=True)
-class Pair:
+class BenchmarkPair:
     setting: Setting
     student: PreTrainedModel
     teacher: PreTrainedModel
@@ -99,20 +101,20 @@ class Pair:
                 PLAIN,
                 setting.response,
                 noise(setting)[:, :count],
-                Teacher(self.teacher, Acceptance("top_k", self.k), PLAIN),
+                Interleaving(self.teacher, Acceptance("top_k", self.k), PLAIN),
                 gamma,
             )
 
 
-def pair(setting: Setting, accepted: float = ACCEPTED, device: torch.device = CPU) -> Pair:
+def pair(setting: Setting, accepted: float = ACCEPTED, device: torch.device = CPU) -> BenchmarkPair:
     """On an accelerator as in the product: a student in fp32, a teacher in bf16."""
     low = torch.float32 if device.type == "cpu" else torch.bfloat16
     student = model(setting.student, setting.vocabulary, 1, device)
     teacher = model(setting.teacher, setting.vocabulary, 2, device, low).requires_grad_(False)
-    everything = Pair(setting, student, teacher, setting.vocabulary)
+    everything = BenchmarkPair(setting, student, teacher, setting.vocabulary)
     rollout = everything.sample(rows=min(8, setting.batch))
     ranks = rollout.ranks[rollout.batch.response_mask].float()
-    return Pair(setting, student, teacher, max(1, int(ranks.quantile(accepted)) + 1))
+    return BenchmarkPair(setting, student, teacher, max(1, int(ranks.quantile(accepted)) + 1))
 
 
 def prompts(setting: Setting) -> list[tuple[int, ...]]:
@@ -127,20 +129,20 @@ def noise(setting: Setting) -> torch.Tensor:
     return uniform_noise(setting.batch, setting.response, torch.Generator().manual_seed(0))
 
 
-def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]:
+def own_step(pair: BenchmarkPair, method: str, gamma: Any = "auto") -> Callable[[], None]:
     """One optimiser step of the product's loop: responses, loss, gradient, update."""
     setting = pair.setting
     optimisation = Optimisation(steps=1000, batch_size=setting.batch, learning_rate=1e-6)
-    run = Run(
-        settings=MethodSettings(method, acceptance=Acceptance("top_k", pair.k)),  # type: ignore[arg-type]
+    examples = [TokenExample(prompt, (5,) * setting.response) for prompt in prompts(setting)]
+    teacher = pair.teacher if METHODS[method].needs_teacher else None
+    run = TrainingRun(
+        settings=MethodSettings(method, acceptance=Acceptance("top_k", pair.k)),
         distill=Distill(optimisation, PLAIN, PLAIN, block_size=gamma),
-        student=pair.student,
-        teacher=pair.teacher if METHODS[method].needs_teacher else None,
-        examples=[Example(prompt, (5,) * setting.response) for prompt in prompts(setting)],
-        vocabulary=setting.shared,
+        pair=Pair(pair.student, teacher, setting.shared),
+        known={Response.GROUND_TRUTH: examples},
         max_new_tokens=setting.response,
         seed=0,
-        validate=lambda _: {},
+        validate=lambda _: Validation(metric=0.0),
         scratch=Path(),
     )
     parameters = list(pair.student.parameters())
@@ -148,8 +150,8 @@ def own_step(pair: Pair, method: str, gamma: Any = "auto") -> Callable[[], None]
 
     def step() -> None:
         pair.student.train()
-        (batch, _), *_ = make_responses(run, 0, 0)
-        update(run, 0, batch, optimizer, parameters, 1e-6, Stopwatch(pair.student.device))
+        first = next(prepare_steps(run, 0))
+        update(run, 0, first.batch, optimizer, parameters, 1e-6, Stopwatch(pair.student.device))
 
     return step
 

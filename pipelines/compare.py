@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from pipelines.params import Params, load
-from pipelines.stages.command import run as run_stage
+from pipelines.schema import Params, load
+from pipelines.stages.command import run_command
 from skd.errors import UserError
 from skd.report.reading.read import read_run
 from skd.report.reading.run import Run, TaskRun
@@ -154,4 +154,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -16,8 +16,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipelines.params import parse
-from pipelines.stages.command import run as run_stage
+from pipelines.schema import parse
+from pipelines.stages.command import run_command
 from skd.errors import UserError
 from skd.files import write_text
 
@@ -80,4 +80,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

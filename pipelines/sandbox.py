@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from pipelines.profile import use
-from pipelines.stages.command import run as run_stage
+from pipelines.stages.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,4 +59,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -21,8 +21,12 @@ Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
-def describe_error(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+def describe_error(error: Any, prefix: str = "") -> str:
+    """One of pydantic's complaints as a sentence that names the parameter.
+
+    prefix: the path of the section that was checked, where that was not the whole file.
+    """
+    where = ".".join(str(part) for part in (prefix, *error["loc"]) if part != "")
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"unknown parameter {where!r}; remove it or correct its name"
     if error["type"] == "missing":

@@ -1,7 +1,7 @@
 """A task's prepared data as the stages after `prepare` read it.
 
-Splits are read by name: no training stage can reach the test split through here without
-asking for it.
+Splits are read by name: no training stage can reach a test split through here without asking for
+it. Refuses to know models and methods.
 """
 
 from __future__ import annotations
@@ -9,40 +9,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.params import Params
-from skd.files import read_json, read_rows
+from skd.files import read_rows
 from skd.models.encoding import Row
 from skd.models.settings import Budget
+from skd.results.data import DataCard
+from skd.results.files import read_result
 
 DATA = Path("data")
-TEST_SETS = Path("test_sets")  # of sets that are only tested, so no training depends on it
+# Sets that are only tested stand apart, so that no training depends on them
+TEST_SETS = Path("test_sets")
 
 
 @dataclass(frozen=True)
-class Task:
-    """A task's rows and how they are put to a model."""
+class TaskData:
+    """A task's rows, and how they are put to a model."""
 
     name: str
-    kind: str  # row of skd.tasks.TASKS
+    # A name of `skd.tasks.TASKS`
+    kind: str
+    # Template with {source}
     prompt: str
     budget: Budget
     train: list[Row]
     validation: list[Row]
 
 
-def training_task(params: Params, name: str) -> Task:
-    """Train and validation rows; never the test split."""
-    card = read_json(DATA / name / "card.json")
-    return Task(
+def training_data(name: str, budget: Budget) -> TaskData:
+    """The training and validation rows of a task, and never its test rows."""
+    card = read_card(DATA / name)
+    return TaskData(
         name=name,
-        kind=card["task"],
-        prompt=card["prompt"],
-        budget=params.budget[name],
+        kind=card.task,
+        prompt=card.prompt,
+        budget=budget,
         train=list(read_rows(DATA / name / "train.jsonl")),
         validation=list(read_rows(DATA / name / "validation.jsonl")),
     )
 
 
+def read_card(folder: Path) -> DataCard:
+    """The card of `data/<task>` or of `test_sets/<name>`."""
+    stage = "prepare_tests" if folder.parent == TEST_SETS else f"prepare@{folder.name}"
+    return read_result(folder / "card.json", DataCard, stage)
+
+
 def test_rows(folder: Path) -> list[Row]:
-    """Of `data/<task>` or of `test_sets/<name>`."""
+    """The test rows of `data/<task>` or of `test_sets/<name>`."""
     return list(read_rows(folder / "test.jsonl"))

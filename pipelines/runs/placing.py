@@ -1,22 +1,21 @@
-"""Putting one untrained model in its folder, and checking that a student fits its teacher.
+"""Puts an untrained model in its folder, and checks that a student fits its teacher.
 
-Used by the stages that begin with untrained models; knows no experiment and no method.
+Used by the stages that begin with untrained models. Refuses to know experiments and methods.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipelines.params import Params
-from pipelines.runs.inputs import DATA, Task
-from pipelines.runs.jobs import tuning
+from pipelines.runs.inputs import DATA, TaskData
+from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import fingerprint
-from pipelines.runs.training import save
+from pipelines.runs.specs import tuning
+from pipelines.runs.training import save_model, train_run
 from skd.engine.cache import check_decoder
 from skd.errors import UserError
 from skd.files import read_rows
@@ -25,20 +24,25 @@ from skd.models.layers import keep_layers
 from skd.models.loading import load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair
 from skd.models.procedural import procedural_model
-from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, ProceduralModel
+from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel
 from skd.training.settings import Optimisation
 
 _HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
+# Pretraining prompts are the bare sources: the tasks' prompts come with fine-tuning.
+_PRETRAINING_BUDGET = Budget(max_prompt_tokens=256, max_new_tokens=128)
 
 
 def materialise(
     target: Path,
     parameter: str,
     settings: FolderModel | HubModel | LayersModel,
-    params: Params,
-    teacher: Path,
+    models: Models,
+    teacher_folder: Path,
 ) -> None:
-    """A reference to a model elsewhere, or a part of the teacher. `parameter`: for messages."""
+    """Fill `target` with a reference to a model elsewhere, or with a part of the teacher.
+
+    parameter: where the settings stand in params.yaml, for messages.
+    """
     if isinstance(settings, FolderModel):
         path = Path(settings.path).expanduser().resolve()
         if not (path / "config.json").exists():
@@ -46,31 +50,34 @@ def materialise(
         write_reference(
             target,
             path=str(path),
-            # what later stages and scratch folders depend on: the path says nothing of content
+            # Later stages and scratch folders depend on this: a path says nothing of its content.
             sha256=fingerprint(path),
-            trust_remote_code=params.models.trust_remote_code,
+            trust_remote_code=models.trust_remote_code,
         )
     elif isinstance(settings, HubModel):
         write_reference(
             target,
             id=settings.id,
             revision=_commit(settings, parameter),
-            trust_remote_code=params.models.trust_remote_code,
+            trust_remote_code=models.trust_remote_code,
         )
     else:
-        part = keep_layers(load_model(teacher), settings.keep)
-        save(part, load_tokenizer(teacher), target)
+        part = keep_layers(load_model(teacher_folder), settings.keep)
+        save_model(part, load_tokenizer(teacher_folder), target)
 
 
-def check(teacher: Path, student: Path, params: Params) -> None:
-    """Raise `UserError` for a pair that cannot be distilled; gives the student the template."""
-    ours, theirs = (load_tokenizer(folder) for folder in (teacher, student))
-    check_pair(ours, theirs, params.models.template_mismatch)
-    for folder in (teacher, student):
+def check_fit(teacher_folder: Path, student_folder: Path, template_mismatch: str) -> None:
+    """Raise `UserError` for a pair that cannot be distilled; give the student the template.
+
+    template_mismatch: as in the section `models`.
+    """
+    teacher, student = (load_tokenizer(folder) for folder in (teacher_folder, student_folder))
+    check_pair(teacher, student, template_mismatch)
+    for folder in (teacher_folder, student_folder):
         check_decoder(load_model(folder))
-    if ours.chat_template != theirs.chat_template and ours.chat_template is not None:
-        path = student / "chat_template.jinja"
-        path.write_text(str(ours.chat_template), encoding="utf-8")
+    if teacher.chat_template != student.chat_template and teacher.chat_template is not None:
+        path = student_folder / "chat_template.jinja"
+        path.write_text(str(teacher.chat_template), encoding="utf-8")
 
 
 def _commit(settings: HubModel, parameter: str) -> str:
@@ -96,13 +103,13 @@ def _commit(settings: HubModel, parameter: str) -> str:
         ) from error
 
 
-# ------------------------------------------------------------------- pretrain
-def corpora(tasks: Sequence[str]) -> dict[str, list[Row]]:
+# ------------------------------------------------------------------- pretraining
+def base_corpora(tasks: Sequence[str]) -> dict[str, list[Row]]:
     """Each task's base corpus. Raises `UserError` for a task that has none."""
-    return {task: _corpus(task) for task in tasks}
+    return {task: _base_corpus(task) for task in tasks}
 
 
-def _corpus(task: str) -> list[Row]:
+def _base_corpus(task: str) -> list[Row]:
     path = DATA / task / "pretrain.jsonl"
     if not path.exists():
         raise UserError(
@@ -112,34 +119,32 @@ def _corpus(task: str) -> list[Row]:
     return list(read_rows(path))
 
 
-def pretraining(
+def pretrain(
     target: Path,
     name: str,
     settings: ProceduralModel,
     tokenizer: PreTrainedTokenizerBase,
     corpora: dict[str, list[Row]],
-    params: Params,
-    device: torch.device,
-) -> Callable[[int], None]:
-    """The job that fills `target` with a model made here, trained on the corpora by turns."""
-    rows: list[Row] = [row for turn in zip(*corpora.values(), strict=False) for row in turn]
-    # Pretraining prompts are the bare sources: the tasks' prompts come with fine-tuning.
-    budget = Budget(max_prompt_tokens=256, max_new_tokens=128)
-    validation: list[Row] = [{**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]]
-    task = Task("base", "summarization", "{source}", budget, rows[_HELD_OUT:], validation)
+    machine: Machine,
+    position: int,
+) -> None:
+    """Fill `target` with a model made here and trained on the corpora, a row of each by turns.
 
-    def job(line: int) -> None:
-        save(procedural_model(settings, tokenizer), tokenizer, target)
-        if not settings.steps:
-            return
-        optimisation = Optimisation(
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-        )
-        run = tuning(params, name, task, target, optimisation, settings.seed, None, device)
-        facts = run(line)
-        shutil.rmtree(target)
-        shutil.copytree(facts["folder"], target)
-
-    return job
+    position: the line of the progress bar.
+    """
+    save_model(procedural_model(settings, tokenizer), tokenizer, target)
+    if not settings.steps:
+        return
+    rows = [row for turn in zip(*corpora.values(), strict=False) for row in turn]
+    held_out = [{**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]]
+    task = TaskData(
+        "base", "summarization", "{source}", _PRETRAINING_BUDGET, rows[_HELD_OUT:], list(held_out)
+    )
+    optimisation = Optimisation(
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    run = train_run(tuning(name, task, target, optimisation, settings.seed), machine, position)
+    shutil.rmtree(target)
+    shutil.copytree(run.folder, target)

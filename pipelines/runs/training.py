@@ -1,260 +1,252 @@
-"""One training run of a stage: its scratch folder, its resume, its finished model.
+"""One training run: its scratch folder, its resume, its finished model.
 
-`seq_kd`'s responses are made here too, once per run, before its first step.
-
-A finished run stays in scratch under the hash of everything it depends on, so a stage
-that died in its third seed, or gained a fourth, trains only what is missing. Used by
-the stages that train; knows text only to encode it.
+A finished run stays in scratch under the hash of everything it depends on, so a stage that died in
+its third seed, or gained a fourth, trains only what is missing. Knows text only to encode it and to
+score validation outputs. Refuses to know stages.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
+from skd.metrics.primary import primary_score
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
-from pipelines.params import Params
-from pipelines.runs.inputs import Task
+from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
-from skd.engine.generation import generate
-from skd.engine.meter import TEACHER, VALIDATION, Stopwatch, peak_memory, reset_peak_memory
-from skd.engine.rollout import uniform_noise
-from skd.engine.seeding import generator
-from skd.engine.sequences import Example, Vocabulary
-from skd.files import write_folder, write_json
-from skd.models.encoding import Encoded, Row, encode
+from pipelines.runs.specs import RunSpec
+from pipelines.runs.workers import run_jobs
+from skd.engine.generation import Generated
+from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
+from skd.engine.pair import Pair
+from skd.engine.sequences import TokenExample
+from skd.files import write_folder
+from skd.models.encoding import Encoded, decode, encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
-from skd.models.settings import Budget
-from skd.training.counts import Facts
-from skd.training.loop import Run, train
-from skd.training.methods import METHODS
-from skd.training.responses import DECODING
-from skd.training.settings import Distill, MethodSettings
+from skd.results.files import write_result
+from skd.results.runs import RunCost, TrainedRun
+from skd.training.counts import RunCounts
+from skd.training.loop import TrainingRun, train
+from skd.training.methods import METHODS, Response
+from skd.training.responses import KnownResponses, teacher_responses
+from skd.training.settings import DECODING
 from skd.training.teacher_cache import KeptStates, keep, pays
-from skd.training.validation import validator
+from skd.training.validation import Validator
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A run as values: with the rows and the two model folders it makes the scratch key."""
-
-    name: str
-    settings: MethodSettings
-    distill: Distill
-    start: Path  # model folder the student starts from
-    teacher: Path | None
-    seed: int
+class FinishedRun:
+    result: TrainedRun
+    # Of the trained model
+    folder: Path
+    # JSON rows, one a step
+    log: Path
 
 
-def subset(rows: Sequence[Row], size: int | None, seed: int) -> list[Row]:
-    """The rows a student may see: drawn by the run's seed; all of them if size is None."""
-    order = torch.randperm(len(rows), generator=generator(seed, "subset")).tolist()
-    return [rows[i] for i in order[:size]]
+def train_runs(specs: Sequence[RunSpec], machine: Machine) -> list[FinishedRun]:
+    """Train or find these runs, side by side, in the order given."""
+    jobs = [partial(train_run, spec, machine) for spec in specs]
+    return run_jobs(jobs, machine.jobs_at_once(extra=1))
 
 
-def scratch_of(params: Params, spec: Spec, task: Task, rows: Sequence[Row]) -> Path:
-    rate = spec.settings.learning_rate or spec.distill.optimisation.learning_rate
-    parts = (
-        replace(spec.settings, learning_rate=rate),  # the default's own value named is no other run
-        spec.distill,
-        spec.seed,
-        fingerprint(spec.start),
-        fingerprint(spec.teacher) if spec.teacher else None,
-        task.kind,
-        task.prompt,
-        task.budget,
-        key(*rows),
-        key(*task.validation[: spec.distill.optimisation.validation_examples]),
-        code_of("pipelines.runs.training"),
-    )
-    # No stage's name is in here: what one has trained, another finds.
-    name = f"{task.name}-{spec.settings.method}-{spec.seed}-{key(*parts)}"
-    return Path(params.runtime.scratch) / name
-
-
-def train_run(
-    params: Params,
-    spec: Spec,
-    task: Task,
-    rows: Sequence[Row],
-    device: torch.device,
-    position: int,
-) -> dict[str, Any]:
-    """Train or find one model; returns its facts, with "folder" the model and "log" its log."""
-    scratch = scratch_of(params, spec, task, rows)
+def train_run(spec: RunSpec, machine: Machine, position: int) -> FinishedRun:
+    """Train or find one run. `position` is the line of its progress bar."""
+    scratch = machine.scratch / scratch_name(spec)
     finished = scratch / "finished.json"
     with alone(scratch):
         if not finished.exists():
-            write_json(finished, _train(params, spec, task, rows, device, position, scratch))
+            write_result(finished, _train(spec, machine, position, scratch))
             for leftover in ("state", "best"):
                 shutil.rmtree(scratch / leftover, ignore_errors=True)
-    return dict(json.loads(finished.read_text(encoding="utf-8")))
+    result = TypeAdapter(TrainedRun).validate_json(finished.read_bytes())
+    return FinishedRun(result, scratch / "model", scratch / "log.jsonl")
 
 
-def _train(
-    params: Params,
-    spec: Spec,
-    task: Task,
-    rows: Sequence[Row],
-    device: torch.device,
-    position: int,
-    scratch: Path,
-) -> dict[str, Any]:
-    reset_peak_memory(device)
-    optimisation = spec.distill.optimisation
-    tokenizer = load_tokenizer(spec.start)
-    student = load_model(spec.start, device, dropout=optimisation.dropout)
-    low = torch.float32 if device.type == "cpu" else torch.bfloat16
-    teacher = load_model(spec.teacher, device, dtype=low) if spec.teacher else None
-    if teacher is not None:
-        teacher.requires_grad_(False)
-    vocabulary = common_vocabulary(tokenizer, *(m for m in (student, teacher) if m is not None))
-    encoded = encode(rows, task.prompt, tokenizer, task.budget)
-    examples, watch = encoded.examples, Stopwatch(device)
-    if METHODS[spec.settings.method].response == "teacher":
-        examples = _teacher_responses(
-            teacher, spec, encoded, vocabulary, task.budget, params.evaluate.batch_size
-        )
-    watch.lap(TEACHER)
-    validation = encode(
-        task.validation[: optimisation.validation_examples], task.prompt, tokenizer, task.budget
+def scratch_name(spec: RunSpec) -> str:
+    """The name of a run's folder in scratch, with a hash of all that decides what comes out.
+
+    No stage's name is in it: what one stage has trained, another one finds.
+    """
+    task, optimisation = spec.task, spec.distill.optimisation
+    # The default's own rate, named in a row of `methods`, makes no other run.
+    rate = spec.settings.learning_rate or optimisation.learning_rate
+    dependencies = (
+        replace(spec.settings, learning_rate=rate),
+        spec.distill,
+        spec.seed,
+        fingerprint(spec.start_folder),
+        fingerprint(spec.teacher_folder) if spec.teacher_folder else None,
+        task.kind,
+        task.prompt,
+        task.budget,
+        key(*spec.rows),
+        key(*task.validation[: optimisation.validation_examples]),
+        code_of("pipelines.runs.training"),
     )
-    kept, held_out = (
-        _kept(params, spec, teacher, known, uses, vocabulary)
-        for known, uses in (
-            (examples, METHODS[spec.settings.method].known_share * optimisation.prompts),
-            (validation.examples, optimisation.validations * len(validation.examples)),
-        )
+    return f"{task.name}-{spec.settings.method}-{spec.seed}-{key(*dependencies)}"
+
+
+def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> TrainedRun:
+    reset_peak_memory(machine.device)
+    task, optimisation = spec.task, spec.distill.optimisation
+    method = METHODS[spec.settings.method]
+    tokenizer = load_tokenizer(spec.start_folder)
+    pair = _load_pair(spec, machine, tokenizer)
+    encoded = encode(spec.rows, task.prompt, tokenizer, task.budget)
+    watch = Stopwatch(machine.device)
+    known = _known_responses(spec, machine, pair, encoded)
+    watch.lap(Phase.TEACHER)
+    held_out_rows = task.validation[: optimisation.validation_examples]
+    held_out = encode(held_out_rows, task.prompt, tokenizer, task.budget)
+    source = Response.TEACHER if Response.TEACHER in known else Response.GROUND_TRUTH
+    kept = _kept_states(
+        spec, machine, pair, known[source], method.known_share * optimisation.prompts
     )
-    facts = train(
-        Run(
-            settings=spec.settings,
-            distill=spec.distill,
-            student=student,
-            teacher=teacher,
-            examples=examples,
-            vocabulary=vocabulary,
+    kept_held_out = _kept_states(
+        spec,
+        machine,
+        pair,
+        held_out.examples,
+        optimisation.validations * len(held_out.examples),
+    )
+    run = TrainingRun(
+        settings=spec.settings,
+        distill=spec.distill,
+        pair=pair,
+        known=known,
+        max_new_tokens=task.budget.max_new_tokens,
+        seed=spec.seed,
+        validate=Validator(
+            examples=held_out.examples,
+            measure=_metric(task.kind, held_out, tokenizer),
+            vocabulary=pair.vocabulary,
             max_new_tokens=task.budget.max_new_tokens,
-            seed=spec.seed,
-            validate=validator(
-                task.kind,
-                validation,
-                tokenizer,
-                vocabulary,
-                task.budget.max_new_tokens,
-                params.evaluate.batch_size,
-                teacher,
-                held_out,
-            ),
-            scratch=scratch,
-            kept=kept or {},
-            description=spec.name,
-            progress=params.runtime.progress,
-            position=position,
-        )
+            batch_size=machine.decoding_batch,
+            teacher=pair.teacher,
+            kept=kept_held_out,
+        ),
+        scratch=scratch,
+        kept=kept or {},
+        description=spec.name,
+        progress=machine.progress,
+        position=position,
     )
-    write_folder(scratch / "model", lambda folder: save(student, tokenizer, folder))
-    if examples is not encoded.examples:  # the teacher's work before the first step
-        facts.spend(watch.seconds)
-        facts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
-    if held_out is not None:  # these and `kept` count as if each run made its own
-        facts.spend({VALIDATION: held_out.seconds})
+    counts = train(run)
+    write_folder(scratch / "model", lambda folder: save_model(pair.student, tokenizer, folder))
+    if Response.TEACHER in known:  # the teacher's work before the first step
+        examples = known[Response.TEACHER]
+        counts.spend(watch.seconds)
+        counts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
+    # Kept states count as if each run had made its own.
+    if kept_held_out is not None:
+        counts.spend({Phase.VALIDATION: kept_held_out.seconds})
     if kept is not None:
-        facts.spend({TEACHER: kept.seconds})
-        facts.teacher_passes += kept.passes
-        facts.teacher_tokens += kept.teacher_tokens
-    return _facts(facts, encoded, scratch, peak_memory(device))
+        counts.spend({Phase.TEACHER: kept.seconds})
+        counts.teacher_passes += kept.passes
+        counts.teacher_tokens += kept.teacher_tokens
+    return _result(counts, encoded, peak_memory(machine.device))
 
 
-def _kept(
-    params: Params,
-    spec: Spec,
-    teacher: PreTrainedModel | None,
-    examples: Sequence[Example],
-    uses: float,
-    vocabulary: Vocabulary,
+def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase) -> Pair:
+    dropout = spec.distill.optimisation.dropout
+    student = load_model(spec.start_folder, machine.device, dropout=dropout)
+    if spec.teacher_folder is None:
+        return Pair(student, None, common_vocabulary(tokenizer, student))
+    dtype = torch.float32 if machine.device.type == "cpu" else torch.bfloat16
+    teacher = load_model(spec.teacher_folder, machine.device, dtype=dtype)
+    teacher.requires_grad_(False)
+    return Pair(student, teacher, common_vocabulary(tokenizer, student, teacher))
+
+
+def _known_responses(
+    spec: RunSpec, machine: Machine, pair: Pair, encoded: Encoded
+) -> KnownResponses:
+    """The responses that are known before the first step: ground truth and, if asked for, the
+    teacher's own.
+    """
+    known: dict[Response, Sequence[TokenExample]] = {Response.GROUND_TRUTH: encoded.examples}
+    if Response.TEACHER in METHODS[spec.settings.method].sources:
+        assert pair.teacher is not None
+        known[Response.TEACHER] = teacher_responses(
+            pair.teacher,
+            encoded.examples,
+            pair.vocabulary,
+            spec.task.budget.max_new_tokens,
+            machine.decoding_batch,
+            DECODING[spec.settings.decoding],
+            spec.seed,
+        )
+    return known
+
+
+def _metric(
+    kind: str, held_out: Encoded, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[Generated], float]:
+    """The task's primary metric, percent, of outputs for the held-out prompts."""
+
+    def measure(generated: Generated) -> float:
+        outputs = [decode(ids, tokenizer) for ids in generated.responses]
+        return primary_score(kind, held_out.rows, outputs, generated.stopped)
+
+    return measure
+
+
+def _kept_states(
+    spec: RunSpec, machine: Machine, pair: Pair, examples: Sequence[TokenExample], uses: float
 ) -> KeptStates | None:
-    """The teacher's states at these responses where keeping them pays, shared between runs."""
-    if teacher is None or spec.teacher is None or not uses:
+    """The teacher's states at these responses where keeping them pays, shared between runs.
+
+    uses: how often the run asks for the states of an example, over all examples.
+    """
+    if pair.teacher is None or spec.teacher_folder is None or not uses:
         return None
-    if not pays(spec.distill.teacher_cache, uses, examples, teacher):
+    if not pays(spec.distill.teacher_cache, uses, examples, pair.teacher):
         return None
     optimisation = spec.distill.optimisation
     rows = optimisation.micro_batch_size or optimisation.batch_size
-    kind = f"{teacher.device.type} {teacher.dtype} {rows}"
     name = key(
-        fingerprint(spec.teacher),
-        [vars(e) for e in examples],
-        kind,
+        fingerprint(spec.teacher_folder),
+        [vars(example) for example in examples],
+        f"{pair.teacher.device.type} {pair.teacher.dtype} {rows}",
         code_of("skd.training.teacher_cache"),
     )
-    path = Path(params.runtime.scratch) / f"teacher-{name}.safetensors"
+    path = machine.scratch / f"teacher-{name}.safetensors"
     with alone(path):
-        return keep(path, teacher, examples, vocabulary, rows)
+        return keep(path, pair.teacher, examples, pair.vocabulary, rows)
 
 
-def _teacher_responses(
-    teacher: Any,
-    spec: Spec,
-    encoded: Encoded,
-    vocabulary: Vocabulary,
-    budget: Budget,
-    batch_size: int,
-) -> list[Example]:
-    """The teacher's own responses to the training prompts."""
-    length = budget.max_new_tokens
-    prompts = [example.prompt for example in encoded.examples]
-    generated = generate(
-        teacher,
-        prompts,
-        vocabulary,
-        length,
-        batch_size,
-        DECODING[spec.settings.decoding],
-        uniform_noise(len(prompts), length, generator(spec.seed, "seq_kd")),
-    )
-    responses = zip(prompts, generated.responses, strict=True)
-    return [Example(prompt, tuple(response)) for prompt, response in responses]
-
-
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _facts(facts: Facts, encoded: Encoded, scratch: Path, memory: float | None) -> dict[str, Any]:
-    judged = facts.judged_tokens
-    accepted = judged - facts.replaced_tokens
-    return {
-        "seconds": round(facts.seconds, 2),
-        "training_seconds": round(facts.totals()["seconds"], 3),  # without validation
-        "phases": {phase: round(spent, 3) for phase, spent in facts.phases.items()},
-        "peak_memory_mib": None if memory is None else round(memory, 1),
-        "steps": facts.step,
-        "best_step": facts.best_step,
-        "prompts": facts.prompts,
-        "response_tokens": facts.response_tokens,
-        "student_sampled_tokens": facts.student_sampled_tokens,
-        "teacher_passes": facts.teacher_passes,
-        "teacher_tokens": facts.teacher_tokens,
-        "acceptance_rate": 100 * accepted / judged if judged else None,  # percent
-        "validation": facts.validation,
-        "training_rows": len(encoded.rows),
-        "dropped_prompts": encoded.dropped,
-        "cut_responses": encoded.cut,
-        "folder": str(scratch / "model"),
-        "log": str(scratch / "log.jsonl"),
-    }
-
-
-def public(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts without the scratch paths, for metrics files."""
-    return {name: value for name, value in facts.items() if name not in ("folder", "log")}
+def _result(counts: RunCounts, encoded: Encoded, memory: float | None) -> TrainedRun:
+    assert counts.validation is not None
+    return TrainedRun(
+        steps=counts.step,
+        best_step=counts.best_step,
+        prompts=counts.prompts,
+        response_tokens=counts.response_tokens,
+        student_sampled_tokens=counts.student_sampled_tokens,
+        teacher_passes=counts.teacher_passes,
+        teacher_tokens=counts.teacher_tokens,
+        acceptance_rate=counts.acceptance_rate,
+        validation=counts.validation,
+        training_rows=len(encoded.rows),
+        dropped_prompts=encoded.dropped,
+        cut_responses=encoded.cut,
+        cost=RunCost(
+            seconds=round(counts.seconds, 2),
+            training_seconds=round(counts.totals()["seconds"], 3),
+            phases={phase: round(spent, 3) for phase, spent in counts.phases.items()},
+            peak_memory=None if memory is None else round(memory, 1),
+        ),
+    )

@@ -1,7 +1,7 @@
-"""Independent jobs of one stage side by side: a process per core, or in turn on an accelerator.
+"""Independent jobs of one stage side by side, in processes.
 
-Small trainings side by side, a thread each, finish sooner than in turn on all threads. A
-failed job ends the stage with that job's message. Knows nothing of what the jobs do.
+Small trainings side by side, with a thread each, finish sooner than one after the other on all
+threads. A failed job ends the stage with that job's message. Refuses to know what the jobs do.
 """
 
 from __future__ import annotations
@@ -15,41 +15,19 @@ from typing import TypeVar
 
 import torch
 
-from pipelines.settings.runtime import Runtime
-
 Result = TypeVar("Result")
 _jobs: Sequence[Callable[[int], object]] = ()
 
 
-def pick_device(runtime: Runtime) -> torch.device:
-    """`auto`: the first accelerator, else the CPU."""
-    if runtime.device != "auto":
-        return torch.device(runtime.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def count(runtime: Runtime, device: torch.device, extra: int = 0) -> int:
-    """How many jobs run at once: one per core and `extra`, unless the user says how many.
-
-    With one extra, the last jobs of a stage share the cores instead of leaving one idle.
-
-    SKD_WORKERS is set by whoever runs several stages at once.
-    """
-    if device.type != "cpu":
-        return 1
-    asked = os.environ.get("SKD_WORKERS")
-    return int(asked) if asked else runtime.workers or len(os.sched_getaffinity(0)) + extra
-
-
 def run_jobs(jobs: Sequence[Callable[[int], Result]], workers: int) -> list[Result]:
-    """Results in order; each job gets the line of its progress bar.
+    """The jobs' results in their order. Each job is given the line of its progress bar.
 
-    Raises what the first failing job raised; jobs not yet started are dropped.
+    Raises what the first failing job raised; jobs that were not yet started are dropped.
     """
     if workers == 1 or len(jobs) <= 1:
         return [job(0) for job in jobs]
-    # Jobs reach the children by fork: a closure over rows and settings needs no pickling.
-    # The parent must not have computed with torch before, since threads do not survive a fork.
+    # Jobs reach the children by fork, so that rows and settings need no pickling. The parent must
+    # not have computed with torch before, since threads do not survive a fork.
     global _jobs
     _jobs = jobs
     context = multiprocessing.get_context("fork")

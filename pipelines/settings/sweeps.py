@@ -8,6 +8,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from skd.settings import STRICT, Name, Positive
+from skd.training.settings import MethodSettings, changed
+
+# The one setting that is swept and does not stand in a row of `methods`
+STUDENT_EXAMPLES = "student_examples"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,3 +28,7 @@ class Sweep:
     seeds: Annotated[list[int], Field(min_length=1)]
     # None: as many as in `distill`, whose runs are then taken over where a value is a method's own
     validation_examples: Positive | None = None
+
+    def varied(self, row: MethodSettings, value: Any) -> MethodSettings:
+        """The method's row with the setting at `value`. Raises `ValueError` where that is wrong."""
+        return row if self.setting == STUDENT_EXAMPLES else changed(row, {self.setting: value})

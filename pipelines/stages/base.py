@@ -1,121 +1,137 @@
-"""Stage `base`: put the untrained teacher and student in place and check that they fit.
+"""Stage `base`: puts the untrained teacher and student in place and checks that they fit.
 
-Procedural models are made and pretrained here on the tasks' base corpora; a folder or a
-Hub model is recorded, not copied; a `layers` student is cut from the teacher.
+Procedural models are made and pretrained here on the tasks' base corpora. A folder or a Hub model
+is recorded, not copied. A student of kind `layers` is cut from the teacher.
 """
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pipelines.params import Params, load
-from pipelines.runs.folders import BASE
+from pipelines.parameters import At
+from pipelines.runs.folders import BASE, STUDENT_FOLDER, TEACHER_FOLDER
 from pipelines.runs.inputs import DATA
-from pipelines.runs.placing import check, corpora, materialise, pretraining
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import write_metrics
+from pipelines.runs.machine import Machine
+from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain
+from pipelines.runs.workers import run_jobs
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.errors import UserError
 from skd.files import read_rows, write_folder
 from skd.models import licences
-from skd.models.loading import describe_model, load_model, load_tokenizer, read_reference
+from skd.models.loading import load_model, load_tokenizer, measure_model, read_reference
 from skd.models.pairs import common_vocabulary
 from skd.models.procedural import train_tokenizer
-from skd.models.settings import FolderModel, HubModel, LayersModel, ProceduralModel
+from skd.models.settings import (
+    FolderModel,
+    HubModel,
+    LayersModel,
+    Models,
+    ProceduralModel,
+    StudentModel,
+)
+from skd.results.pair import ModelFacts, ModelOrigin, PairResult
 
-ROLES = ("teacher", "student")
 _TOKENIZER_ROWS = 2000  # per task: enough for a small vocabulary
 
 
-def base(params: Params) -> dict[str, Any]:
-    """Fill models/base/{teacher,student}; returns the facts of the pair."""
-    write_folder(BASE, lambda folder: _fill(folder, params))
-    tokenizers = {role: load_tokenizer(BASE / role) for role in ROLES}
-    pair = {role: load_model(BASE / role, dtype="auto") for role in ROLES}
-    vocabulary = common_vocabulary(tokenizers["student"], *pair.values())
-    return {
-        **{role: origin(role, params) | describe_model(pair[role]) for role in ROLES},
-        "vocabulary": vocabulary.size,
-        "eos": list(vocabulary.eos),
-        "chat_template": tokenizers["teacher"].chat_template is not None,
-    }
+@dataclass(frozen=True)
+class Parameters:
+    tasks: Annotated[list[str], At("experiment.tasks")]
+    models: Models
+    decoding_batch: Annotated[int, At("evaluate.batch_size")]
+    runtime: Runtime
 
 
-def _fill(folder: Path, params: Params) -> None:
-    settings: dict[str, Any] = {role: getattr(params.models, role) for role in ROLES}
-    made = [role for role in ROLES if isinstance(settings[role], ProceduralModel)]
-    if len(made) == 1:
+def base(parameters: Parameters) -> PairResult:
+    """Fill models/base/{teacher,student}; returns what there is to say of the pair."""
+    write_folder(BASE, lambda folder: _fill(folder, parameters))
+    teacher_folder, student_folder = BASE / TEACHER_FOLDER, BASE / STUDENT_FOLDER
+    teacher, student = (
+        load_model(folder, dtype="auto") for folder in (teacher_folder, student_folder)
+    )
+    vocabulary = common_vocabulary(load_tokenizer(student_folder), teacher, student)
+    models = parameters.models
+    teacher_origin = origin(models.teacher, teacher_folder)
+    return PairResult(
+        took=took(Machine.of(parameters.runtime, parameters.decoding_batch).device),
+        teacher=ModelFacts(teacher_origin, measure_model(teacher)),
+        student=ModelFacts(
+            origin(models.student, student_folder, teacher_origin), measure_model(student)
+        ),
+        vocabulary=vocabulary.size,
+        eos=list(vocabulary.eos),
+        chat_template=load_tokenizer(teacher_folder).chat_template is not None,
+    )
+
+
+def _fill(folder: Path, parameters: Parameters) -> None:
+    models = parameters.models
+    teacher, student = models.teacher, models.student
+    if isinstance(teacher, ProceduralModel) and isinstance(student, ProceduralModel):
+        pair = {TEACHER_FOLDER: teacher, STUDENT_FOLDER: student}
+        _pretrain_pair(folder, pair, parameters)
+        return
+    if isinstance(teacher, ProceduralModel) or isinstance(student, ProceduralModel):
         raise UserError(
             "models: a procedural model's tokenizer is trained here, so teacher and student must "
             "both be procedural or both come from elsewhere"
         )
-    if made:
-        _pretrain_pair(folder, params)
-        return
-    for role in ROLES:
-        materialise(folder / role, f"models.{role}", settings[role], params, folder / "teacher")
-    check(folder / "teacher", folder / "student", params)
+    teacher_folder, student_folder = folder / TEACHER_FOLDER, folder / STUDENT_FOLDER
+    materialise(teacher_folder, "models.teacher", teacher, models, teacher_folder)
+    materialise(student_folder, "models.student", student, models, teacher_folder)
+    check_fit(teacher_folder, student_folder, models.template_mismatch)
 
 
-def _pretrain_pair(folder: Path, params: Params) -> None:
-    found = corpora(params.experiment.tasks)
+def _pretrain_pair(folder: Path, pair: dict[str, ProceduralModel], parameters: Parameters) -> None:
+    corpora = base_corpora(parameters.tasks)
     tokenizer = train_tokenizer(
         (
             text
-            for task, corpus in found.items()
+            for task, corpus in corpora.items()
             for row in read_rows(DATA / task / "train.jsonl")[:_TOKENIZER_ROWS]
             + corpus[:_TOKENIZER_ROWS]
             for text in (row["source"], row["target"])
         ),
-        params.models.vocabulary,
+        parameters.models.vocabulary,
     )
-    device = pick_device(params.runtime)
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
     jobs = [
-        pretraining(
-            folder / role,
-            f"base-{role}",
-            getattr(params.models, role),
-            tokenizer,
-            found,
-            params,
-            device,
-        )
-        for role in ROLES
+        partial(pretrain, folder / role, f"base-{role}", settings, tokenizer, corpora, machine)
+        for role, settings in pair.items()
     ]
-    run_jobs(jobs, count(params.runtime, device))
+    run_jobs(jobs, machine.jobs_at_once())
 
 
-def origin(role: str, params: Params) -> dict[str, Any]:
-    """Where a model comes from and under which licence, without this machine's paths."""
-    settings = getattr(params.models, role)
-    facts = {"kind": settings.kind, "license": None}
+def origin(settings: StudentModel, folder: Path, teacher: ModelOrigin | None = None) -> ModelOrigin:
+    """Where a model comes from and under which licence, without this machine's paths.
+
+    Args:
+        folder: where the stage has put it.
+        teacher: the teacher's origin. A part of the teacher has its licence.
+    """
     if isinstance(settings, FolderModel):
         path = Path(settings.path).expanduser().resolve()
-        return facts | {
-            "name": path.name,
-            "license": settings.license or licences.of_folder(path),
-        }
+        license = settings.license or licences.of_folder(path)
+        return ModelOrigin(settings.kind, license, name=path.name)
     if isinstance(settings, HubModel):
-        commit = read_reference(BASE / role)["revision"]
-        return facts | {
-            "id": settings.id,
-            "revision": commit,
-            "license": settings.license or licences.of_hub(settings.id, commit),
-        }
-    if isinstance(settings, LayersModel):  # a part of the teacher, under its licence
-        return origin("teacher", params) | {"kind": settings.kind}
-    return facts
+        commit = read_reference(folder)["revision"]
+        license = settings.license or licences.of_hub(settings.id, commit)
+        return ModelOrigin(settings.kind, license, id=settings.id, revision=commit)
+    if isinstance(settings, LayersModel):
+        assert teacher is not None
+        return ModelOrigin(
+            settings.kind, teacher.license, teacher.name, teacher.id, teacher.revision
+        )
+    return ModelOrigin(settings.kind)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args(argv)
-    params = load()
-    facts = base(params)
-    write_metrics("base", pick_device(params.runtime), {"pair": facts})
+    write_metrics("base", base(stage_parameters(Parameters, __doc__, argv)))
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,31 +1,36 @@
-"""What every stage command shares: errors without tracebacks, facts about the machine, JSON rows.
+"""What every stage command shares: its arguments, its errors, and what it took.
 
-Knows no stage, no DVC and no Prefect.
+Refuses to know stages, DVC and Prefect.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+from pipelines.parameters import read_parameters
 from skd.errors import UserError
-from skd.files import write_json
+from skd.results.files import write_result
+from skd.results.runs import Took
 
+T = TypeVar("T")
+METRICS = Path("metrics")
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage; a `UserError` is printed alone and ends it with status 2."""
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command. A `UserError` is printed without a traceback and ends it with status 2."""
     gc.freeze()  # what was imported stays, in the workers too
     _keep_freed_memory()
     try:
@@ -38,20 +43,35 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep what a training step frees, for the next one to take.
+def stage_parameters(kind: type[T], description: str | None, argv: Sequence[str] | None) -> T:
+    """The parameters of a stage that takes no argument but `--help`."""
+    argparse.ArgumentParser(description=description).parse_args(argv)
+    return read_parameters(kind)
 
-    By default it gives large blocks back to the system and gets them again, emptied, a page fault
-    per 4 KiB: 2,000 to 20,000 a step of the default's teacher, 5 % of its time and more.
+
+def item_parameters(
+    kind: type[T], description: str | None, argv: Sequence[str] | None, *, item: str, section: str
+) -> tuple[str, T]:
+    """The row that a stage works on, from the command line, and the stage's parameters.
+
+    Args:
+        item: what the row is called in `--help`, such as `method`.
+        section: where it stands in params.yaml, with dots.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # elsewhere than glibc there is nothing to set
-        for parameter, value in _MALLOC.items():
-            mallopt(parameter, value)
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(item, help=f"a row of `{section}` in params.yaml")
+    name: str = vars(parser.parse_args(argv))[item]
+    return name, read_parameters(kind, name)
 
 
-# malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD; bytes.
-_MALLOC = {-3: 32 * 2**20, -1: 2**31 - 1}
+def write_metrics(name: str, result: Any) -> None:
+    """metrics/NAME.json"""
+    write_result(METRICS / f"{name}.json", result)
+
+
+def took(device: object = None) -> Took:
+    """What this process has taken so far, and where it ran. `device`: None: it runs no model."""
+    return Took(seconds(), {} if device is None else environment(str(device)))
 
 
 def seconds() -> float:
@@ -59,17 +79,28 @@ def seconds() -> float:
     return round(time.time() - psutil.Process().create_time(), 2)
 
 
-def write_metrics(name: str, device: object, facts: dict[str, Any]) -> None:
-    """metrics/<name>.json: what a stage counted, its wall seconds and the machine it ran on."""
-    whole = {"seconds": seconds(), "environment": environment(str(device)), **facts}
-    write_json(Path("metrics") / f"{name}.json", whole)
-
-
 def environment(device: str) -> dict[str, str]:
-    """Versions and device, for the report. Installed versions are read without importing."""
+    """Versions, device and machine. Installed versions are read without importing anything."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         "device": device,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a training step frees, for the next one to take.
+
+    By default it gives large blocks back to the system and gets them again, emptied, with a page
+    fault per 4 KiB: 2,000 to 20,000 in a step of the default's teacher, which is 5 % of its time
+    and more.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # elsewhere than with glibc there is nothing to set
+        for parameter, value in _MALLOC.items():
+            mallopt(parameter, value)
+
+
+# malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD; bytes.
+_MALLOC = {-3: 32 * 2**20, -1: 2**31 - 1}

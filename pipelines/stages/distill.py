@@ -1,7 +1,7 @@
 """Stage `distill`: one method, a student per task and seed.
 
-Runs train side by side, a process more than there are cores; finished ones stay in scratch,
-so a change that touches one task or seed trains that one alone.
+Runs train side by side. Finished ones stay in scratch, so a change that touches one task or seed
+trains that one alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pipelines.params import Params
+from pipelines.parameters import At
 from pipelines.runs import folders
-from pipelines.runs.inputs import training_task
-from pipelines.runs.jobs import distilling
-from pipelines.runs.training import public
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.item import run_item
+from pipelines.runs.inputs import training_data
+from pipelines.runs.machine import Machine
+from pipelines.runs.specs import distilling
+from pipelines.runs.training import FinishedRun, train_runs
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.command import item_parameters, run_command, took, write_metrics
 from skd.files import write_files, write_folder
-from skd.settings import plain
+from skd.models.settings import Budget
+from skd.results.files import write_result
+from skd.results.runs import DistillResult, RunBudget, ValidationScores
+from skd.training.settings import Distill, MethodSettings
 
 LOGS = Path("logs/distill")
 COLUMNS = (
@@ -44,56 +49,72 @@ COLUMNS = (
     "validation_kl",
     "validation_metric",
 )
+Runs = Mapping[str, Mapping[int, FinishedRun]]  # task -> seed -> run
 
 
-def distill(params: Params, method: str) -> dict[str, Any]:
-    """Fill models/students/<method>/<task>/<seed> and the logs; returns the runs' facts."""
-    device = pick_device(params.runtime)
-    settings = params.methods[method]
-    tasks = [training_task(params, name) for name in params.experiment.tasks]
-    wanted = [(task, seed) for task in tasks for seed in params.experiment.seeds]
-    wanted.sort(key=lambda pair: -pair[0].budget.max_new_tokens)  # no long run is left for last
-    jobs = [
-        distilling(params, f"{task.name}-{method}-{seed}", task, settings, seed, device)
+@dataclass(frozen=True)
+class Parameters:
+    tasks: Annotated[list[str], At("experiment.tasks")]
+    seeds: Annotated[list[int], At("experiment.seeds")]
+    budget: dict[str, Budget]
+    distill: Distill
+    method: Annotated[MethodSettings, At("methods.{item}")]
+    decoding_batch: Annotated[int, At("evaluate.batch_size")]
+    runtime: Runtime
+
+
+def distill(parameters: Parameters, method: str) -> DistillResult:
+    """Fill models/students/METHOD/TASK/SEED and the logs; returns what the runs say.
+
+    method: the name of the row.
+    """
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
+    tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
+    wanted = [(task, seed) for task in tasks.values() for seed in parameters.seeds]
+    # A long run should not be left for last.
+    wanted.sort(key=lambda pair: -pair[0].budget.max_new_tokens)
+    specs = [
+        distilling(
+            f"{task.name}-{method}-{seed}", task, parameters.method, parameters.distill, seed
+        )
         for task, seed in wanted
     ]
-    results = run_jobs(jobs, count(params.runtime, device, extra=1))
-    runs: dict[str, dict[int, dict[str, Any]]] = {task.name: {} for task in tasks}
-    for (task, seed), facts in zip(wanted, results, strict=True):
-        runs[task.name][seed] = facts
+    runs: dict[str, dict[int, FinishedRun]] = {name: {} for name in tasks}
+    for (task, seed), run in zip(wanted, train_runs(specs, machine), strict=True):
+        runs[task.name][seed] = run
     write_folder(folders.STUDENTS / method, lambda folder: _publish(folder, runs))
-    write_files(LOGS / method, {f"{name}.csv": _log(seeds) for name, seeds in runs.items()})
-    optimisation = params.distill.optimisation
-    return {
-        "method": plain(settings),
-        "budget": {
-            "steps": optimisation.steps,
-            "batch_size": optimisation.batch_size,
-            "prompts": optimisation.prompts,
+    write_files(LOGS / method, {f"{task}.csv": log_table(seeds) for task, seeds in runs.items()})
+    optimisation = parameters.distill.optimisation
+    return DistillResult(
+        took=took(machine.device),
+        method=parameters.method,
+        budget=RunBudget(optimisation.steps, optimisation.batch_size, optimisation.prompts),
+        tasks={
+            task: {str(seed): run.result for seed, run in seeds.items()}
+            for task, seeds in runs.items()
         },
-        "tasks": {
-            name: {"seeds": {str(seed): public(facts) for seed, facts in seeds.items()}}
-            for name, seeds in runs.items()
-        },
-    }
+    )
 
 
-def _publish(folder: Path, runs: dict[str, dict[int, dict[str, Any]]]) -> None:
-    for name, seeds in runs.items():
-        for seed, facts in seeds.items():
-            shutil.copytree(facts["folder"], folder / name / str(seed))
-            shutil.copy(facts["log"], folder / name / str(seed) / "log.jsonl")
+def _publish(folder: Path, runs: Runs) -> None:
+    """The students, and beside each what chose its weights. Nothing here differs between reruns."""
+    for task, seeds in runs.items():
+        for seed, run in seeds.items():
+            shutil.copytree(run.folder, folder / task / str(seed))
+        scores = {str(seed): run.result.validation.metric for seed, run in seeds.items()}
+        write_result(folder / task / "validation.json", ValidationScores(scores))
 
 
-def _log(runs: dict[int, dict[str, Any]]) -> str:
+def log_table(runs: Mapping[int, FinishedRun]) -> str:
+    """The runs' logs as one CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for seed, facts in runs.items():
-        with Path(facts["log"]).open(encoding="utf-8") as lines:
+    for seed, run in runs.items():
+        with run.log.open(encoding="utf-8") as lines:
             for line in lines:
                 row = {"seed": seed, **json.loads(line)}
-                writer.writerow({k: _short(row.get(k)) for k in COLUMNS})
+                writer.writerow({column: _short(row.get(column)) for column in COLUMNS})
     return text.getvalue()
 
 
@@ -102,8 +123,11 @@ def _short(value: Any) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_item(argv, distill, __doc__, argument="method", section="methods", metrics="distill")
+    method, parameters = item_parameters(
+        Parameters, __doc__, argv, item="method", section="methods"
+    )
+    write_metrics(f"distill/{method}", distill(parameters, method))
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,67 +1,76 @@
 """Stage `export`: per task, the student that did best on validation, with its model card.
 
-models/best/<task> is a folder that `transformers` loads. The choice reads the validation scores
-that training wrote; the test split has no part in it. Ties: the earlier method, the earlier seed.
+models/best/TASK is a folder that `transformers` loads. The choice reads the validation scores that
+training wrote beside the students; test splits have no part in it. Of equals the earlier method and
+the earlier seed are chosen.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.params import Params, load
 from pipelines.runs import folders
-from pipelines.stages.command import run as run_stage
-from skd.files import read_json, write_folder, write_json
+from pipelines.settings.experiment import Experiment
+from pipelines.stages.command import run_command, stage_parameters
+from skd.files import write_folder, write_json
+from skd.results.files import read_result
+from skd.results.runs import ValidationScores
+
+
+@dataclass(frozen=True)
+class Parameters:
+    experiment: Experiment
 
 
 @dataclass(frozen=True)
 class Candidate:
     method: str
     seed: int
-    score: float  # primary metric on the validation rows that training used, percent
+    # Primary metric on the validation rows that training used, percent
+    score: float
 
 
-def candidates(params: Params, task: str) -> list[Candidate]:
-    found = []
-    for method in params.experiment.methods:
-        seeds = read_json(Path("metrics/distill") / f"{method}.json")["tasks"][task]["seeds"]
-        for seed in params.experiment.seeds:
-            score = seeds[str(seed)]["validation"]["metric"]
-            found.append(Candidate(method, seed, score))
-    return found
+def candidates(experiment: Experiment, task: str) -> list[Candidate]:
+    students = []
+    for method in experiment.methods:
+        path = folders.STUDENTS / method / task / "validation.json"
+        scores = read_result(path, ValidationScores, f"distill@{method}").seeds
+        students += [Candidate(method, seed, scores[str(seed)]) for seed in experiment.seeds]
+    return students
 
 
-def best(found: list[Candidate]) -> Candidate:
-    return max(found, key=lambda candidate: candidate.score)  # the first of equals
+def best(students: list[Candidate]) -> Candidate:
+    return max(students, key=lambda student: student.score)  # the first of equals
 
 
-def export(params: Params) -> dict[str, Candidate]:
-    """Fill models/best; -> the chosen student of each task."""
-    chosen = {task: best(candidates(params, task)) for task in params.experiment.tasks}
+def export(experiment: Experiment) -> dict[str, Candidate]:
+    """Fill models/best; returns the chosen student of each task."""
+    chosen = {task: best(candidates(experiment, task)) for task in experiment.tasks}
 
     def fill(folder: Path) -> None:
-        for task, one in chosen.items():
-            source = folders.student(one.method, task, one.seed)
-            shutil.copytree(source, folder / task, ignore=shutil.ignore_patterns("log.jsonl"))
-            card = Path("reports/cards") / f"{task}-{one.method}.md"
+        for task, student in chosen.items():
+            source = folders.student(student.method, task, student.seed)
+            shutil.copytree(source, folder / task)
+            card = Path("reports/cards") / f"{task}-{student.method}.md"
             shutil.copy(card, folder / task / "README.md")
-        write_json(folder / "choice.json", {task: vars(one) for task, one in chosen.items()})
+        write_json(
+            folder / "choice.json", {task: vars(student) for task, student in chosen.items()}
+        )
 
     write_folder(folders.BEST, fill)
     return chosen
 
 
 def main(argv: list[str] | None = None) -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    chosen = export(load())
-    for task, one in chosen.items():
+    chosen = export(stage_parameters(Parameters, __doc__, argv).experiment)
+    for task, student in chosen.items():
         print(
-            f"{folders.BEST / task}: {one.method}, seed {one.seed}, {one.score:.1f} on validation"
+            f"{folders.BEST / task}: {student.method}, seed {student.seed}, "
+            f"{student.score:.1f} on validation"
         )
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

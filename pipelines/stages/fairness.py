@@ -1,46 +1,69 @@
 """Stage `fairness`: methods tuned alike on a task, then compared at three equal budgets.
 
-Tuning: the same number of tries for each method (learning rates × values of one setting of its
-own), chosen on validation with the first seed. Comparison: the chosen settings on the test
-split, at equal steps, at equal tokens generated while training and at equal training seconds.
+Tuning gives every method the same number of tries (learning rates × values of one setting of its
+own), and chooses on validation with the first seed. The comparison is of the chosen settings on the
+test split: at equal steps, at equal tokens generated while training, and at equal training seconds.
 A budget is what the most expensive method took at equal steps, so the others train longer.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
-
-from pipelines.params import Params, load
-from pipelines.runs.inputs import training_task
-from pipelines.runs.jobs import Job, distilling
-from pipelines.runs.training import public
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import write_metrics
-from pipelines.stages.evaluate import Subject, TestSplit, own_split, tested
-from skd.files import jsonl, write_files
+from pipelines.parameters import At
+from pipelines.runs.inputs import TaskData, training_data
+from pipelines.runs.machine import Machine
+from pipelines.runs.specs import RunSpec, distilling
+from pipelines.runs.testing import Subject, TestedModel, TestSplit, own_split, test_job
+from pipelines.runs.training import FinishedRun, train_run, train_runs
+from pipelines.runs.workers import run_jobs
+from pipelines.settings.evaluate import Evaluate
+from pipelines.settings.fairness import Fairness
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
+from skd.files import write_files
+from skd.models.settings import Budget
+from skd.results.analyses import (
+    BudgetRun,
+    BudgetRuns,
+    FairnessResult,
+    TaskFairness,
+    TuningTry,
+)
+from skd.results.evaluation import OutputRecord
+from skd.results.files import lines_of
+from skd.results.runs import TrainedRun
 from skd.settings import label
-from skd.training.settings import Distill, MethodSettings
+from skd.training.settings import Distill, MethodSettings, changed
 
 OUT = Path("fairness")
 LONGEST = 10  # times the steps of `distill`: a bound for methods that take next to nothing
 STEPS = "steps"
-BUDGETS: dict[str, Callable[[Mapping[str, Any]], float]] = {  # view -> what a run took of it
-    "tokens": lambda facts: facts["student_sampled_tokens"],
-    "seconds": lambda facts: facts["training_seconds"],
+# Budget that is held equal -> what a run took of it
+BUDGETS: dict[str, Callable[[TrainedRun], float]] = {
+    "tokens": lambda run: run.student_sampled_tokens,
+    "seconds": lambda run: run.cost.training_seconds,
 }
 
 
 @dataclass(frozen=True)
-class Try:
-    """Settings of a method, and what was chosen to make them."""
+class Parameters:
+    tasks: Annotated[list[str], At("experiment.fairness")]
+    budget: dict[str, Budget]
+    distill: Distill
+    evaluate: Evaluate
+    methods: dict[str, MethodSettings]
+    fairness: Fairness
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings of a method on a task, and what was chosen to make them."""
 
     task: str
     method: str
@@ -59,13 +82,21 @@ class Entry:
     seed: int
 
 
-def tries(params: Params) -> list[Try]:
-    found = []
-    for task, (method, knob) in product(params.experiment.fairness, params.fairness.knobs.items()):
-        for rate, value in product(params.fairness.learning_rates, knob.values):
-            settings = params.changed(method, {knob.setting: value, "learning_rate": rate})
-            found.append(Try(task, method, rate, value, settings))
-    return found
+@dataclass(frozen=True)
+class TestedRun:
+    run: FinishedRun
+    test: TestedModel
+
+
+def candidates(parameters: Parameters) -> list[Candidate]:
+    settings = parameters.fairness
+    tries = []
+    for task, (method, knob) in product(parameters.tasks, settings.knobs.items()):
+        for rate, value in product(settings.learning_rates, knob.values):
+            changes = {knob.setting: value, "learning_rate": rate}
+            row = changed(parameters.methods[method], changes)
+            tries.append(Candidate(task, method, rate, value, row))
+    return tries
 
 
 def longer(distill: Distill, factor: float) -> Distill:
@@ -76,36 +107,33 @@ def longer(distill: Distill, factor: float) -> Distill:
     return replace(distill, optimisation=new)
 
 
-def factors(taken: Mapping[str, Mapping[str, Any]], view: str) -> dict[str, float]:
+def factors(taken: Mapping[str, TrainedRun], view: str) -> dict[str, float]:
     """Method -> how many times its steps fit into the view's budget.
 
-    1 for methods that take none of it: ground truth needs no generated tokens.
+    1 for a method that takes none of it: ground truth needs no generated tokens.
     """
     if view == STEPS:
         return dict.fromkeys(taken, 1.0)
-    cost = {method: BUDGETS[view](facts) for method, facts in taken.items()}
+    cost = {method: BUDGETS[view](run) for method, run in taken.items()}
     budget = max(cost.values())
     return {m: min(LONGEST, budget / own) if own else 1.0 for m, own in cost.items()}
 
 
-def fairness(params: Params) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """-> each task's facts of tries and views, and the test records of the compared students."""
-    device = pick_device(params.runtime)
-    workers = count(params.runtime, device, extra=1)
-    tasks = {name: training_task(params, name) for name in params.experiment.fairness}
-    tried, seeds = tries(params), params.fairness.seeds
-
-    def training(one: Try, distill: Distill, seed: int) -> Job:
-        title, task = f"{one.task}-fair-{one.method}-{seed}", tasks[one.task]
-        return distilling(params, title, task, one.settings, seed, device, distill=distill)
-
-    facts = run_jobs([training(one, params.distill, seeds[0]) for one in tried], workers)
-    chosen = best(tried, facts)
+def fairness(parameters: Parameters) -> tuple[FairnessResult, dict[str, list[OutputRecord]]]:
+    """The tries and the comparison, and the test records of the compared students by task."""
+    machine = Machine.of(parameters.runtime, parameters.evaluate.batch_size)
+    tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
+    tries, seeds = candidates(parameters), parameters.fairness.seeds
+    tried = train_runs(
+        [_spec(one, tasks[one.task], parameters.distill, seeds[0]) for one in tries], machine
+    )
+    runs = [finished.result for finished in tried]
+    chosen = best(tries, runs)
     views: dict[str, dict[str, dict[str, float]]] = {}
     for task in tasks:
-        taken = {m: facts[chosen[task, m]] for m in params.fairness.knobs}
+        taken = {method: runs[chosen[task, method]] for method in parameters.fairness.knobs}
         views[task] = {view: factors(taken, view) for view in (STEPS, *BUDGETS)}
-    wanted = list(
+    entries = list(
         dict.fromkeys(
             Entry(task, method, factor, seed)
             for task, by_view in views.items()
@@ -114,99 +142,116 @@ def fairness(params: Params) -> tuple[dict[str, Any], dict[str, list[Any]]]:
             for seed in seeds
         )
     )
-    splits = {task: own_split(params, task) for task in tasks}
+    splits = {task: own_split(task, parameters.budget) for task in tasks}
 
-    def job(entry: Entry) -> Job:
-        distill = longer(params.distill, entry.factor)
-        run = training(tried[chosen[entry.task, entry.method]], distill, entry.seed)
-        return _then_test(params, run, entry, splits[entry.task], device)
+    def job(entry: Entry) -> Callable[[int], TestedRun]:
+        candidate = tries[chosen[entry.task, entry.method]]
+        distill = longer(parameters.distill, entry.factor)
+        spec = _spec(candidate, tasks[entry.task], distill, entry.seed)
+        return _train_and_test(spec, entry, splits[entry.task], parameters.evaluate, machine)
 
-    made = run_jobs([job(entry) for entry in wanted], workers)
-    runs = dict(zip(wanted, made, strict=True))
+    compared = run_jobs([job(entry) for entry in entries], machine.jobs_at_once(extra=1))
+    results = dict(zip(entries, compared, strict=True))
     records = {
-        task: [row for entry in wanted if entry.task == task for row in runs[entry]["records"]]
+        task: [
+            replace(record, steps=results[entry].run.result.steps)
+            for entry in entries
+            if entry.task == task
+            for record in results[entry].test.records
+        ]
         for task in tasks
     }
-    return {
-        "split": "test",
-        "seeds": seeds,
-        "tasks": {
-            name: {
-                "kind": task.kind,
-                "tries": _tries(params, name, tried, facts, set(chosen.values())),
-                "views": {
-                    view: {
-                        method: _compared(params, runs, [Entry(name, method, f, s) for s in seeds])
-                        for method, f in methods.items()
-                    }
-                    for view, methods in views[name].items()
-                },
-            }
-            for name, task in tasks.items()
-        },
-    }, records
+    return (
+        FairnessResult(
+            took=took(machine.device),
+            seeds=seeds,
+            tasks={
+                name: TaskFairness(
+                    kind=task.kind,
+                    tries=_tries(parameters, name, tries, runs, set(chosen.values())),
+                    views={
+                        view: {
+                            method: _within_budget(
+                                results,
+                                [Entry(name, method, factor, seed) for seed in seeds],
+                                parameters.distill,
+                            )
+                            for method, factor in methods.items()
+                        }
+                        for view, methods in views[name].items()
+                    },
+                )
+                for name, task in tasks.items()
+            },
+        ),
+        records,
+    )
 
 
-def best(tried: list[Try], facts: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
-    """(task, method) -> the place of its best try on validation; the earlier of equals."""
+def best(tries: list[Candidate], runs: list[TrainedRun]) -> dict[tuple[str, str], int]:
+    """(task, method) -> the place of its best try on validation; of equals the earlier."""
     chosen: dict[tuple[str, str], int] = {}
-    for place, one in enumerate(tried):
-        key = (one.task, one.method)
-        metric = facts[place]["validation"]["metric"]
-        if key not in chosen or metric > facts[chosen[key]]["validation"]["metric"]:
+    for place, candidate in enumerate(tries):
+        key = (candidate.task, candidate.method)
+        metric = runs[place].validation.metric
+        if key not in chosen or metric > runs[chosen[key]].validation.metric:
             chosen[key] = place
     return chosen
 
 
-def _then_test(
-    params: Params, run: Job, entry: Entry, split: TestSplit, device: torch.device
-) -> Job:
-    def job(line: int) -> dict[str, Any]:
-        facts = run(line)
-        subject = Subject(entry.task, entry.method, entry.seed, Path(facts["folder"]))
-        result = tested(params, split, subject, device)(line)
-        rows = [{**row, "steps": facts["steps"]} for row in result["records"]]
-        return {**public(facts), "test": result["system"], "records": rows}
+def _spec(candidate: Candidate, task: TaskData, distill: Distill, seed: int) -> RunSpec:
+    name = f"{candidate.task}-fair-{candidate.method}-{seed}"
+    return distilling(name, task, candidate.settings, distill, seed)
+
+
+def _train_and_test(
+    spec: RunSpec, entry: Entry, split: TestSplit, settings: Evaluate, machine: Machine
+) -> Callable[[int], TestedRun]:
+    def job(position: int) -> TestedRun:
+        run = train_run(spec, machine, position)
+        subject = Subject(entry.task, entry.method, entry.seed, run.folder)
+        return TestedRun(run, test_job(settings, split, subject, machine)(position))
 
     return job
 
 
 def _tries(
-    params: Params, task: str, tried: list[Try], facts: list[dict[str, Any]], chosen: set[int]
-) -> list[dict[str, Any]]:
+    parameters: Parameters,
+    task: str,
+    tries: list[Candidate],
+    runs: list[TrainedRun],
+    chosen: set[int],
+) -> list[TuningTry]:
     return [
-        {
-            "method": one.method,
-            "learning_rate": one.learning_rate,
-            "setting": params.fairness.knobs[one.method].setting,
-            "value": label(one.value),
-            "metric": facts[place]["validation"]["metric"],
-            "chosen": place in chosen,
-        }
-        for place, one in enumerate(tried)
-        if one.task == task
+        TuningTry(
+            method=candidate.method,
+            learning_rate=candidate.learning_rate,
+            setting=parameters.fairness.knobs[candidate.method].setting,
+            value=label(candidate.value),
+            metric=runs[place].validation.metric,
+            chosen=place in chosen,
+        )
+        for place, candidate in enumerate(tries)
+        if candidate.task == task
     ]
 
 
-def _compared(
-    params: Params, runs: Mapping[Entry, dict[str, Any]], entries: list[Entry]
-) -> dict[str, Any]:
-    return {
-        "steps": longer(params.distill, entries[0].factor).optimisation.steps,
-        "seeds": {
-            str(entry.seed): {k: v for k, v in runs[entry].items() if k != "records"}
-            for entry in entries
-        },
-    }
+def _within_budget(
+    results: Mapping[Entry, TestedRun], entries: list[Entry], distill: Distill
+) -> BudgetRuns:
+    """A method's runs within one budget, one per seed."""
+    tested = {str(entry.seed): results[entry] for entry in entries}
+    return BudgetRuns(
+        steps=longer(distill, entries[0].factor).optimisation.steps,
+        seeds={seed: BudgetRun(one.run.result, one.test.system) for seed, one in tested.items()},
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    params = load()
-    facts, records = fairness(params)
-    write_files(OUT, {f"{task}.jsonl": jsonl(rows) for task, rows in records.items()})
-    write_metrics("fairness", pick_device(params.runtime), facts)
+    result, records = fairness(stage_parameters(Parameters, __doc__, argv))
+    write_files(OUT, {f"{task}.jsonl": lines_of(rows) for task, rows in records.items()})
+    write_metrics("fairness", result)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,22 +1,21 @@
 """Stage `prepare`: one task's data, from its source to checked splits and a data card.
 
-Thin: the work is `skd.data.prepare`'s. Knows nothing of models.
+Thin: the work is `skd.data.prepare`'s. Refuses to know models.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pipelines import params as config
-from pipelines.params import Params
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import seconds
+from pipelines.parameters import At, read_parameters
+from pipelines.stages.command import METRICS, run_command, took
 from skd.data.prepare import prepare as prepare_folder
-from skd.errors import UserError
-from skd.files import write_text
+from skd.data.settings import Data
+from skd.results.data import PrepareResult
+from skd.results.files import write_result
 
 HELP = """\
 Reads the row `data.TASK` of params.yaml and writes data/TASK/:
@@ -29,23 +28,21 @@ Sources (data.TASK.source.kind): procedural, files (.jsonl .json .csv .parquet),
 """
 
 
-def prepare(params: Params, task: str, root: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Parameters:
+    row: Annotated[Data, At("data.{item}")]
+
+
+def prepare(row: Data, task: str, root: Path) -> PrepareResult:
     """Write `data/<task>` and `metrics/prepare/<task>.json`; return what the latter holds.
 
     Raises:
-        UserError: unknown task, or data that cannot be used.
+        UserError: data that cannot be used.
     """
-    if task not in params.data:
-        raise UserError(
-            f"no task {task!r} under `data` in the parameters; there are: {', '.join(params.data)}"
-        )
-    card = prepare_folder(params.data[task], task, root)
-    metrics = card | {"seconds": seconds()}
-    write_text(
-        root / "metrics" / "prepare" / f"{task}.json",
-        json.dumps(metrics, ensure_ascii=False, indent=2) + "\n",
-    )
-    return metrics
+    card = prepare_folder(row, task, root)
+    result = PrepareResult(took(), card)
+    write_result(root / METRICS / "prepare" / f"{task}.json", result)
+    return result
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,11 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("task", metavar="TASK", help="a row of `data` in params.yaml")
-    arguments = parser.parse_args(argv)
-    metrics = prepare(config.load(), arguments.task, Path())
-    rows = ", ".join(f"{split} {facts['rows']}" for split, facts in metrics["splits"].items())
-    print(f"data/{arguments.task}: {rows} ({metrics['seconds']:.1f} s)")
+    task = parser.parse_args(argv).task
+    result = prepare(read_parameters(Parameters, task).row, task, Path())
+    rows = ", ".join(f"{split} {facts.rows}" for split, facts in result.card.splits.items())
+    print(f"data/{task}: {rows} ({result.took.seconds:.1f} s)")
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,22 +1,25 @@
 """Stage `prepare_tests`: the sets that are only tested, checked against what was trained on.
 
-Thin: the work is `skd.data.prepare`'s. One stage for all sets: they are read in seconds, and
-the folder is there for `evaluate` to depend on when there is none. Knows nothing of models.
+Thin: the work is `skd.data.prepare`'s. One stage makes all sets: they are read in seconds, and the
+folder is there for `evaluate` to depend on when there is none. Refuses to know models.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pipelines import params as config
-from pipelines.params import Params
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import seconds
+from pipelines.parameters import At, read_parameters
+from pipelines.stages.command import METRICS, run_command, took
 from skd.data.prepare import TEST_SETS, prepare_test
-from skd.files import read_json, read_rows, write_json
+from skd.data.settings import Data
+from skd.files import read_rows, write_json
+from skd.results.data import DataCard, PrepareTestsResult
+from skd.results.files import read_result, write_result
 
 HELP = """\
 Reads the rows of `data` that experiment.test_sets names and writes for each test_sets/NAME/:
@@ -27,29 +30,39 @@ and test_sets/sets.json, which set tests which task's models, and metrics/prepar
 SEEN = ("train", "validation")  # the validation split chooses the weights
 
 
-def prepare_tests(params: Params, root: Path) -> dict[str, Any]:
-    """Write `test_sets` and `metrics/prepare_tests.json`; return the cards by name.
+@dataclass(frozen=True)
+class Parameters:
+    names: Annotated[list[str], At("experiment.test_sets")]
+    data: dict[str, Data]
+
+
+def prepare_tests(rows: Mapping[str, Data], names: Sequence[str], root: Path) -> PrepareTestsResult:
+    """Write `test_sets` and `metrics/prepare_tests.json`; return what the latter holds.
+
+    Args:
+        rows: the section `data`.
+        names: those of its rows that are only tested.
 
     Raises:
         UserError: data that cannot be used, or that was trained on.
     """
     shutil.rmtree(root / TEST_SETS, ignore_errors=True)
-    cards = {name: _prepare(params, name, root) for name in params.experiment.test_sets}
-    write_json(
-        root / TEST_SETS / "sets.json", {name: card["tests"] for name, card in cards.items()}
-    )
-    write_json(root / "metrics" / "prepare_tests.json", {"seconds": seconds(), "test_sets": cards})
-    return cards
+    cards = {name: _prepare(rows[name], name, root) for name in names}
+    write_json(root / TEST_SETS / "sets.json", {name: card.tests for name, card in cards.items()})
+    result = PrepareTestsResult(took(), cards)
+    write_result(root / METRICS / "prepare_tests.json", result)
+    return result
 
 
-def _prepare(params: Params, name: str, root: Path) -> dict[str, Any]:
-    row = params.data[name]
-    folder = root / "data" / str(row.tests)
+def _prepare(row: Data, name: str, root: Path) -> DataCard:
+    task = str(row.tests)
+    folder = root / "data" / task
     seen = {
         split: [str(example["source"]) for example in read_rows(folder / f"{split}.jsonl")]
         for split in SEEN
     }
-    return prepare_test(row, name, read_json(folder / "card.json")["prompt"], seen, root)
+    prompt = read_result(folder / "card.json", DataCard, f"prepare@{task}").prompt
+    return prepare_test(row, name, prompt, seen, root)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,10 +71,11 @@ def main(argv: list[str] | None = None) -> None:
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(argv)
-    cards = prepare_tests(config.load(), Path())
-    for name, card in cards.items():
-        print(f"{TEST_SETS}/{name}: {card['splits']['test']['rows']} rows for {card['tests']}")
+    parameters = read_parameters(Parameters)
+    result = prepare_tests(parameters.data, parameters.names, Path())
+    for name, card in result.test_sets.items():
+        print(f"{TEST_SETS}/{name}: {card.splits['test'].rows} rows for {card.tests}")
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from pipelines.params import Params, load
+from pipelines.schema import Params, load
 from pipelines.settings.experiment import Experiment
 from skd.files import write_files, write_text
 from skd.report.figures.draw import figures, files
@@ -126,6 +126,6 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 if __name__ == "__main__":
-    from pipelines.stages.command import run
+    from pipelines.stages.command import run_command
 
-    run(main)
+    run_command(main)

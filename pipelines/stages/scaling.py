@@ -1,104 +1,121 @@
 """Stage `scaling`: another student for the same teacher, from its base to its distillation.
 
-Scored on the validation split; never reads the test split. The student of `models` is not
-trained again: its runs stand in `distill`.
+Scored on the validation split; never reads a test split. The student of `models` is not trained
+again: its runs stand in `distill`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
-
-from pipelines.params import Params
-from pipelines.runs.folders import BASE
-from pipelines.runs.inputs import training_task
-from pipelines.runs.jobs import distilling, tuning
-from pipelines.runs.placing import check, corpora, materialise, pretraining
+from pipelines.parameters import At
+from pipelines.runs.folders import BASE, TEACHER_FOLDER
+from pipelines.runs.inputs import training_data
+from pipelines.runs.machine import Machine
+from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain
 from pipelines.runs.scratch import fingerprint, key
-from pipelines.runs.training import public
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.item import run_item
-from skd.models.loading import describe_model, load_model, load_tokenizer
-from skd.models.settings import ProceduralModel
-from skd.settings import plain
+from pipelines.runs.specs import distilling, tuning
+from pipelines.runs.training import train_runs
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.command import item_parameters, run_command, took, write_metrics
+from skd.models.loading import load_model, load_tokenizer, measure_model
+from skd.models.settings import Budget, Models, ProceduralModel, StudentModel
+from skd.results.analyses import ScalingResult
+from skd.results.runs import Seeds
+from skd.training.settings import Distill, MethodSettings, Optimisation
 
 
-def scale(params: Params, name: str) -> dict[str, Any]:
-    """-> the student's size and its runs: task -> method -> seed -> facts."""
-    asked = params.scaling
-    device = pick_device(params.runtime)
-    workers = count(params.runtime, device, extra=1)
-    base = _place(name, params, device)
-    tasks = {task: training_task(params, task) for task in asked.tasks}
-    pairs = list(product(asked.tasks, asked.seeds))
-    jobs = [
+@dataclass(frozen=True)
+class Parameters:
+    all_tasks: Annotated[list[str], At("experiment.tasks")]
+    budget: dict[str, Budget]
+    models: Models
+    tuning: Annotated[Optimisation, At("sft.student")]
+    distill: Distill
+    rows: Annotated[dict[str, MethodSettings], At("methods")]
+    methods: Annotated[list[str], At("scaling.methods")]
+    tasks: Annotated[list[str], At("scaling.tasks")]
+    seeds: Annotated[list[int], At("scaling.seeds")]
+    student: Annotated[StudentModel, At("scaling.students.{item}")]
+    decoding_batch: Annotated[int, At("evaluate.batch_size")]
+    runtime: Runtime
+
+
+def scale(parameters: Parameters, name: str) -> ScalingResult:
+    """Make, tune and distil the student; returns its size and what its runs say.
+
+    name: the student's row.
+    """
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
+    base = _place(name, parameters, machine)
+    tasks = {task: training_data(task, parameters.budget[task]) for task in parameters.tasks}
+    starts = list(product(parameters.tasks, parameters.seeds))
+    specs = [
         tuning(
-            params,
             f"sft-{task}-{name}-{seed}",
             tasks[task],
             base,
-            params.sft.student,
+            parameters.tuning,
             seed,
             tasks[task].budget.student_examples,
-            device,
         )
-        for task, seed in pairs
+        for task, seed in starts
     ]
-    tuned = dict(zip(pairs, run_jobs(jobs, workers), strict=True))
-    wanted = list(product(asked.tasks, asked.methods, asked.seeds))
-    jobs = [
+    tuned = dict(zip(starts, train_runs(specs, machine), strict=True))
+    wanted = list(product(parameters.tasks, parameters.methods, parameters.seeds))
+    specs = [
         distilling(
-            params,
             f"{task}-{name}-{method}-{seed}",
             tasks[task],
-            params.methods[method],
+            parameters.rows[method],
+            parameters.distill,
             seed,
-            device,
-            start=base
-            if params.methods[method].student_init == "instruct"
-            else Path(tuned[task, seed]["folder"]),
+            start_folder=base
+            if parameters.rows[method].student_init == "instruct"
+            else tuned[task, seed].folder,
         )
         for task, method, seed in wanted
     ]
-    runs: dict[str, dict[str, dict[str, Any]]] = {}
-    for (task, method, seed), found in zip(wanted, run_jobs(jobs, workers), strict=True):
-        runs.setdefault(task, {}).setdefault(method, {})[str(seed)] = public(found)
-    return {
-        "student": plain(asked.students[name]),
-        **describe_model(load_model(base)),
-        "split": "validation",
-        "kinds": {task: found.kind for task, found in tasks.items()},
-        "starts": {
-            task: {str(seed): tuned[task, seed]["validation"] for seed in asked.seeds}
-            for task in asked.tasks
+    runs: dict[str, dict[str, Seeds]] = {}
+    for (task, method, seed), run in zip(wanted, train_runs(specs, machine), strict=True):
+        runs.setdefault(task, {}).setdefault(method, {})[str(seed)] = run.result
+    return ScalingResult(
+        took=took(machine.device),
+        student=parameters.student,
+        size=measure_model(load_model(base)),
+        kinds={name: task.kind for name, task in tasks.items()},
+        starts={
+            task: {str(seed): tuned[task, seed].result.validation for seed in parameters.seeds}
+            for task in parameters.tasks
         },
-        "runs": runs,
-    }
+        runs=runs,
+    )
 
 
-def _place(name: str, params: Params, device: torch.device) -> Path:
+def _place(name: str, parameters: Parameters, machine: Machine) -> Path:
     """The untrained student in a scratch folder of its own, checked against the teacher."""
-    settings, teacher = params.scaling.students[name], BASE / "teacher"
-    base = Path(params.runtime.scratch) / f"student-{name}-{key(settings, fingerprint(teacher))}"
+    settings, teacher_folder = parameters.student, BASE / TEACHER_FOLDER
+    base = machine.scratch / f"student-{name}-{key(settings, fingerprint(teacher_folder))}"
     if isinstance(settings, ProceduralModel):
-        tokenizer = load_tokenizer(teacher)
-        found = corpora(params.experiment.tasks)
-        pretraining(base, f"base-{name}", settings, tokenizer, found, params, device)(0)
+        tokenizer = load_tokenizer(teacher_folder)
+        corpora = base_corpora(parameters.all_tasks)
+        pretrain(base, f"base-{name}", settings, tokenizer, corpora, machine, position=0)
     else:
-        materialise(base, f"scaling.students.{name}", settings, params, teacher)
-    check(teacher, base, params)
+        parameter = f"scaling.students.{name}"
+        materialise(base, parameter, settings, parameters.models, teacher_folder)
+    check_fit(teacher_folder, base, parameters.models.template_mismatch)
     return base
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_item(
-        argv, scale, __doc__, argument="student", section="scaling.students", metrics="scaling"
+    name, parameters = item_parameters(
+        Parameters, __doc__, argv, item="student", section="scaling.students"
     )
+    write_metrics(f"scaling/{name}", scale(parameters, name))
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,75 +1,107 @@
-"""Stage `sft`: fine-tune, on every task, the teacher and one student per seed.
+"""Stage `sft`: fine-tunes, on every task, the teacher and one student per seed.
 
-The teacher sees the whole training split; a student few rows of it, drawn by its seed, and
-the same rows are what every distillation of that seed sees. Runs train side by side, one
-process per core, the teachers' long ones first.
+The teacher sees the whole training split. A student sees few rows of it, drawn by its seed, and
+every distillation of that seed sees the same rows. Runs train side by side, the teachers' long ones
+first.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pipelines.params import Params, load
-from pipelines.runs.folders import BASE, SFT, TEACHER, start
-from pipelines.runs.inputs import Task, training_task
-from pipelines.runs.jobs import Job, tuning
-from pipelines.runs.training import public
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import write_metrics
+from pipelines.parameters import At
+from pipelines.runs import folders
+from pipelines.runs.folders import BASE, SFT, STUDENT_FOLDER, TEACHER_FOLDER
+from pipelines.runs.inputs import training_data
+from pipelines.runs.machine import Machine
+from pipelines.runs.specs import RunSpec, tuning
+from pipelines.runs.training import FinishedRun, train_runs
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.files import write_folder
-from skd.training.settings import Optimisation
+from skd.models.settings import Budget
+from skd.results.runs import SftResult
+from skd.training.settings import Sft
 
 
-def sft(params: Params) -> dict[str, Any]:
-    """Fill models/sft/<task>/{teacher,student-<seed>}; returns each task's runs' facts."""
-    device = pick_device(params.runtime)
-    tasks = [training_task(params, name) for name in params.experiment.tasks]
-    wanted: list[tuple[Task, str, Optimisation]] = []
-    if params.sft.teacher is not None:
-        wanted += [(task, TEACHER, params.sft.teacher) for task in tasks]
-    for seed in params.experiment.seeds:
-        wanted += [(task, start(task.name, seed).name, params.sft.student) for task in tasks]
+@dataclass(frozen=True)
+class Parameters:
+    tasks: Annotated[list[str], At("experiment.tasks")]
+    seeds: Annotated[list[int], At("experiment.seeds")]
+    budget: dict[str, Budget]
+    sft: Sft
+    decoding_batch: Annotated[int, At("evaluate.batch_size")]
+    runtime: Runtime
 
-    def job(task: Task, model: str, optimisation: Optimisation) -> Job:
-        role, _, number = model.partition("-")
-        name, size = f"sft-{task.name}-{model}", task.budget.student_examples
-        rows = None if role == TEACHER else size
-        return tuning(params, name, task, BASE / role, optimisation, int(number or 0), rows, device)
 
-    # One process more than cores: three teachers on two cores take 183 s instead of 232 s when
-    # the third shares the cores instead of waiting for one to itself.
-    workers = count(params.runtime, device, extra=1)
-    results = run_jobs([job(*run) for run in wanted], workers)
-    runs: dict[str, dict[str, dict[str, Any]]] = {task.name: {} for task in tasks}
-    for (task, model, _), facts in zip(wanted, results, strict=True):
-        runs[task.name][model] = facts
-    write_folder(SFT, lambda folder: _publish(folder, runs))
-    return {
-        "tasks": {
-            name: {"runs": {model: public(facts) for model, facts in models.items()}}
-            for name, models in runs.items()
+@dataclass(frozen=True)
+class TunedModel:
+    """A model to be tuned: where it goes, and the run that makes it."""
+
+    task: str
+    # Of its folder under models/sft/TASK
+    name: str
+    spec: RunSpec
+
+
+def models_to_tune(parameters: Parameters) -> list[TunedModel]:
+    """Teachers first: their runs are long, and a long run should not be left for last."""
+    tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
+    tuned = []
+    if parameters.sft.teacher is not None:
+        for name, task in tasks.items():
+            spec = tuning(
+                f"sft-{name}-teacher", task, BASE / TEACHER_FOLDER, parameters.sft.teacher, seed=0
+            )
+            tuned.append(TunedModel(name, TEACHER_FOLDER, spec))
+    for seed in parameters.seeds:
+        for name, task in tasks.items():
+            spec = tuning(
+                f"sft-{name}-student-{seed}",
+                task,
+                BASE / STUDENT_FOLDER,
+                parameters.sft.student,
+                seed,
+                task.budget.student_examples,
+            )
+            tuned.append(TunedModel(name, folders.start(name, seed).name, spec))
+    return tuned
+
+
+def sft(parameters: Parameters) -> SftResult:
+    """Fill models/sft/TASK with the teacher and the students; returns what their runs say."""
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
+    tuned = models_to_tune(parameters)
+    runs = train_runs([model.spec for model in tuned], machine)
+    write_folder(SFT, lambda folder: _publish(folder, parameters, tuned, runs))
+    tasks = {
+        task: {
+            model.name: run.result
+            for model, run in zip(tuned, runs, strict=True)
+            if model.task == task
         }
+        for task in parameters.tasks
     }
+    return SftResult(took(machine.device), tasks)
 
 
-def _publish(folder: Path, runs: dict[str, dict[str, dict[str, Any]]]) -> None:
-    for name, models in runs.items():
-        for model, facts in models.items():
-            shutil.copytree(facts["folder"], folder / name / model)
-        if TEACHER not in models:  # it is already tuned
-            shutil.copytree(BASE / TEACHER, folder / name / TEACHER)
+def _publish(
+    folder: Path, parameters: Parameters, tuned: Sequence[TunedModel], runs: Sequence[FinishedRun]
+) -> None:
+    for model, run in zip(tuned, runs, strict=True):
+        shutil.copytree(run.folder, folder / model.task / model.name)
+    if parameters.sft.teacher is None:  # it came tuned
+        for task in parameters.tasks:
+            shutil.copytree(BASE / TEACHER_FOLDER, folder / task / TEACHER_FOLDER)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args(argv)
-    params = load()
-    write_metrics("sft", pick_device(params.runtime), sft(params))
+    write_metrics("sft", sft(stage_parameters(Parameters, __doc__, argv)))
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -1,34 +1,46 @@
 """Stage `sweep`: a method trained for each value of one setting, scored on validation.
 
-One stage for all rows of `sweeps` that run, because importing the libraries takes longer than a
-small run. The runs share scratch with each other and with `distill`, so a value that a method
-already has trains nothing new where the validation rows agree. Never reads the test split.
+One stage runs all rows of `sweeps` that the experiment asks for, because importing the libraries
+takes longer than a small run. The runs share scratch with each other and with `distill`, so a value
+that a method has anyway trains nothing new where the validation rows agree. Never reads a test
+split.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
-import torch
-
-from pipelines.params import Params, load
-from pipelines.runs.inputs import Task, training_task
-from pipelines.runs.jobs import Job, distilling
-from pipelines.runs.training import public
-from pipelines.runs.workers import count, pick_device, run_jobs
-from pipelines.stages.command import run as run_stage
-from pipelines.stages.command import write_metrics
-from skd.settings import label, plain
-
-EXAMPLES = "student_examples"  # the one setting that is not in a row of `methods`
+from pipelines.parameters import At
+from pipelines.runs.inputs import TaskData, training_data
+from pipelines.runs.machine import Machine
+from pipelines.runs.specs import RunSpec, distilling
+from pipelines.runs.training import train_runs
+from pipelines.settings.runtime import Runtime
+from pipelines.settings.sweeps import STUDENT_EXAMPLES, Sweep
+from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
+from skd.models.settings import Budget
+from skd.results.analyses import SweepResult, SweepRuns
+from skd.results.runs import Seeds
+from skd.settings import label
+from skd.training.settings import Distill, MethodSettings
 
 
 @dataclass(frozen=True)
-class Setting:
+class Parameters:
+    budget: dict[str, Budget]
+    distill: Distill
+    methods: dict[str, MethodSettings]
+    wanted: Annotated[list[str], At("experiment.sweeps")]
+    sweeps: dict[str, Sweep]
+    decoding_batch: Annotated[int, At("evaluate.batch_size")]
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class SweepRun:
     """One run: a value of a sweep on a task with a seed."""
 
     sweep: str
@@ -37,63 +49,64 @@ class Setting:
     seed: int
 
 
-def sweep(params: Params) -> dict[str, Any]:
-    """-> each sweep's parameters and the facts of its runs: task -> value -> seed."""
-    device = pick_device(params.runtime)
-    wanted = list(_settings(params))
-    tasks = {name: training_task(params, name) for name in {one.task for one in wanted}}
-    jobs = [_job(params, one, tasks[one.task], device) for one in wanted]
-    results = run_jobs(jobs, count(params.runtime, device, extra=1))
-    found: dict[str, Any] = {
-        name: {
-            **plain(params.sweeps[name]),
-            "validation_examples": _validation_examples(params, name),
-            "split": "validation",
-            "kinds": {task: tasks[task].kind for task in params.sweeps[name].tasks},
-            "runs": {},
-        }
-        for name in params.experiment.sweeps
-    }
-    for one, facts in zip(wanted, results, strict=True):
-        values = found[one.sweep]["runs"].setdefault(one.task, {})
-        values.setdefault(label(one.value), {})[str(one.seed)] = public(facts)
-    return found
+def sweep(parameters: Parameters) -> SweepResult:
+    """Train every value of every sweep that is asked for; returns what the runs say."""
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
+    wanted = list(_wanted(parameters))
+    names = {run.task for run in wanted}
+    tasks = {name: training_data(name, parameters.budget[name]) for name in names}
+    runs = train_runs([_spec(parameters, run, tasks[run.task]) for run in wanted], machine)
+    values: dict[str, dict[str, dict[str, Seeds]]] = {name: {} for name in parameters.wanted}
+    for one, finished in zip(wanted, runs, strict=True):
+        by_value = values[one.sweep].setdefault(one.task, {})
+        by_value.setdefault(label(one.value), {})[str(one.seed)] = finished.result
+    return SweepResult(
+        took(machine.device),
+        {
+            name: SweepRuns(
+                method=parameters.sweeps[name].method,
+                setting=parameters.sweeps[name].setting,
+                seeds=parameters.sweeps[name].seeds,
+                validation_examples=_validation_examples(parameters, name),
+                kinds={task: tasks[task].kind for task in parameters.sweeps[name].tasks},
+                runs=values[name],
+            )
+            for name in parameters.wanted
+        },
+    )
 
 
-def _settings(params: Params) -> Iterator[Setting]:
-    for name in params.experiment.sweeps:
-        asked = params.sweeps[name]
-        for task, value, seed in product(asked.tasks, asked.values, asked.seeds):
-            yield Setting(name, task, value, seed)
+def _wanted(parameters: Parameters) -> Iterator[SweepRun]:
+    for name in parameters.wanted:
+        row = parameters.sweeps[name]
+        for task, value, seed in product(row.tasks, row.values, row.seeds):
+            yield SweepRun(name, task, value, seed)
 
 
-def _job(params: Params, one: Setting, task: Task, device: torch.device) -> Job:
-    asked = params.sweeps[one.sweep]
+def _spec(parameters: Parameters, run: SweepRun, task: TaskData) -> RunSpec:
+    row = parameters.sweeps[run.sweep]
     optimisation = replace(
-        params.distill.optimisation, validation_examples=_validation_examples(params, one.sweep)
+        parameters.distill.optimisation,
+        validation_examples=_validation_examples(parameters, run.sweep),
     )
     return distilling(
-        params,
-        f"{one.task}-sweep-{one.sweep}-{one.seed}",
+        f"{run.task}-sweep-{run.sweep}-{run.seed}",
         task,
-        params.vary(asked, one.value),
-        one.seed,
-        device,
-        distill=replace(params.distill, optimisation=optimisation),
-        examples=one.value if asked.setting == EXAMPLES else None,
+        row.varied(parameters.methods[row.method], run.value),
+        replace(parameters.distill, optimisation=optimisation),
+        run.seed,
+        examples=run.value if row.setting == STUDENT_EXAMPLES else None,
     )
 
 
-def _validation_examples(params: Params, name: str) -> int | None:
-    asked = params.sweeps[name].validation_examples
-    return asked or params.distill.optimisation.validation_examples
+def _validation_examples(parameters: Parameters, name: str) -> int | None:
+    own = parameters.sweeps[name].validation_examples
+    return own or parameters.distill.optimisation.validation_examples
 
 
 def main(argv: list[str] | None = None) -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    params = load()
-    write_metrics("sweep", pick_device(params.runtime), {"sweeps": sweep(params)})
+    write_metrics("sweep", sweep(stage_parameters(Parameters, __doc__, argv)))
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_command(main)

@@ -6,7 +6,6 @@ Knows ids and logits; no text, no training and no files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +14,9 @@ from transformers import PreTrainedModel
 from skd.engine.logits import rank
 from skd.engine.rollout import Rollout
 from skd.engine.sampling import allowed, evaluating
-from skd.engine.sequences import Batch, Vocabulary
+from skd.engine.sequences import TokenBatch, Vocabulary
 from skd.engine.states import batch_states, head
+from skd.results.analyses import Agreement, JudgedProposals
 
 TOP = 20  # the teacher's most likely tokens, whose order is compared
 QUANTILES = (0.5, 0.9, 0.99)
@@ -24,45 +24,13 @@ POSITIONS = (0, 8, 16, 32)  # where a bucket begins: tokens from the response's 
 RANKS = (0, 1, 2, 5, 10, 25, 100)  # where a bucket begins: the teacher's rank of a token
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Means over the response tokens of a batch.
-
-    kl            KL(teacher ‖ student) in nats per token
-    spearman      rank correlation of the two models' logits over the teacher's TOP tokens
-    first         percent of positions where both have the same most likely token
-    ranks         quantile -> the teacher's rank of the tokens (0: its most likely one)
-    within        K -> percent of the tokens among the teacher's K most likely
-    by_position   first token -> (kl, percent within the largest K) from there in the response on
-    """
-
-    kl: float
-    spearman: float
-    first: float
-    ranks: dict[str, float]
-    within: dict[str, float]
-    by_position: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the teacher thought of the student's proposals, along corrected prefixes.
-
-    ranks         first rank of a bucket -> percent of the proposals
-    by_position   first token of a bucket -> percent of the proposals there that were accepted
-    """
-
-    ranks: dict[str, float]
-    by_position: dict[str, float]
-
-
-def judged(rollout: Rollout) -> Judged:
+def judged(rollout: Rollout) -> JudgedProposals:
     """The proposals of interleaved sampling; a replaced token counts with its proposal's rank."""
     batch = rollout.batch
     assert batch.replaced is not None
     ranks = rollout.ranks[batch.response_mask]
     accepted = ~batch.replaced[batch.response_mask]
-    return Judged(
+    return JudgedProposals(
         ranks={start: _percent(rows) for start, rows in _bins(ranks, RANKS).items()},
         by_position={
             start: _percent(accepted[rows])
@@ -76,7 +44,7 @@ def judged(rollout: Rollout) -> Judged:
 def agreement(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
-    batch: Batch,
+    batch: TokenBatch,
     vocabulary: Vocabulary,
     ks: tuple[int, ...],
 ) -> Agreement:
@@ -133,7 +101,7 @@ def _spearman(teacher: Tensor, student: Tensor) -> Tensor:
     return (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt().clamp_min(1e-12)
 
 
-def _offsets(batch: Batch) -> Tensor:
+def _offsets(batch: TokenBatch) -> Tensor:
     """[N] place of each target in its response."""
     slots = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
     return (slots - batch.prompt_lengths[:, None])[batch.response_mask]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -22,7 +21,8 @@ from skd.engine.sampling import sample
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
 from skd.errors import UserError
-from skd.training.responses import DECODING
+from skd.results.analyses import DecodingSpeed, DraftWorth
+from skd.training.settings import DECODING
 
 GREEDY, WARM = DECODING["greedy"], DECODING["sample"]
 ASSISTED = "assisted"  # greedy, by transformers
@@ -50,8 +50,8 @@ def draft_worth(
     vocabulary: Vocabulary,
     length: int,
     noise: Tensor,
-) -> dict[str, Any]:
-    """-> per way of decoding its speed and acceptance. noise: [3, prompts, length].
+) -> DraftWorth:
+    """The speed and acceptance of each way of decoding. noise: [3, prompts, length].
 
     The library's assisted generation has nulls and a reason where it refuses this pair, and else
     the number of outputs that equal the teacher's own. Raises `UserError` where our greedy output
@@ -65,14 +65,15 @@ def draft_worth(
             f"speculative decoding changed the teacher's greedy output on {changed} of "
             f"{len(prompts)} prompts"
         )
-    facts: dict[str, Any] = {"prompts": len(prompts)}
-    for name in ways:
-        speed = None if name in refused else _speed(made[name], seconds[name])
-        facts[name] = {"tokens_per_cpu_second": speed, **_fate(made[name])}
+    speeds = {
+        name: DecodingSpeed(
+            None if name in refused else _speed(made[name], seconds[name]), *_fate(made[name])
+        )
+        for name in ways
+    }
     why = refused.get(ASSISTED)
     equal = _equal(made[ASSISTED], alone) if why is None else None
-    facts[ASSISTED] |= {"equal": equal, "reason": why}
-    return facts
+    return DraftWorth(len(prompts), speeds, equal, why)
 
 
 def _ways(
@@ -133,16 +134,16 @@ def _speed(made: list[Response], seconds: float) -> float:
     return sum(len(one.ids) for one in made) / seconds
 
 
-def _fate(made: list[Response]) -> dict[str, float]:
-    """How the drafts fared; nothing where nobody counted them."""
-    decoded = [one.decoded for one in made if one.decoded is not None]
+def _fate(made: list[Response]) -> tuple[float | None, float | None]:
+    """Percent of the drafted tokens that were kept, and tokens per teacher pass.
+
+    None where nobody counted them.
+    """
+    decoded = [response.decoded for response in made if response.decoded is not None]
     if not decoded:
-        return {}
-    emitted = sum(one.rollout.batch.response_tokens for one in decoded)
+        return None, None
+    emitted = sum(each.rollout.batch.response_tokens for each in decoded)
     drafted, kept, blocks = (
-        sum(getattr(one, name) for one in decoded) for name in ("drafted", "kept", "blocks")
+        sum(getattr(each, name) for each in decoded) for name in ("drafted", "kept", "blocks")
     )
-    return {
-        "accepted": 100 * kept / max(1, drafted),  # percent of the drafted tokens
-        "acceptance_length": emitted / max(1, blocks),  # tokens per teacher pass
-    }
+    return 100 * kept / max(1, drafted), emitted / max(1, blocks)

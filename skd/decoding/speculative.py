@@ -19,7 +19,7 @@ from skd.engine.cache import CachedModel
 from skd.engine.logits import distribution, draw
 from skd.engine.meter import Stopwatch
 from skd.engine.pace import Pace
-from skd.engine.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
+from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
 from skd.engine.sampling import allowed, drop_finished, evaluating, prefill
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
@@ -145,7 +145,7 @@ def _gumbel_draw(rows: Rows, positions: Tensor, weights: Tensor, sampling: Sampl
     """
     if sampling.temperature == 0.0:
         return weights.argmax(-1)
-    seeds = (rows.uniforms(STUDENT, positions) * 2**53).long().flatten().tolist()
+    seeds = (rows.uniforms(Noise.STUDENT, positions) * 2**53).long().flatten().tolist()
     exponentials = torch.stack([_exponentials(seed, weights.shape[-1]) for seed in seeds])
     return (weights / exponentials.view_as(weights).to(weights)).argmax(-1)
 
@@ -156,7 +156,7 @@ def _exponentials(seed: int, size: int) -> Tensor:
 
 
 def _inverse_draw(rows: Rows, positions: Tensor, weights: Tensor, _: Sampling) -> Tensor:
-    uniforms = rows.uniforms(STUDENT, positions)
+    uniforms = rows.uniforms(Noise.STUDENT, positions)
     return draw(weights.flatten(0, 1), uniforms.flatten()).view_as(positions)
 
 
@@ -185,9 +185,9 @@ def _rejection(
     proposals = Proposals(
         tokens, logits[:, :-1].flatten(0, 1), tokens.new_zeros(()), drawn_from.flatten(0, 1)
     )
-    accepted = ratio(proposals, 1.0, rows.uniforms(ACCEPTANCE, drafted).flatten(), sampling)
+    accepted = ratio(proposals, 1.0, rows.uniforms(Noise.ACCEPTANCE, drafted).flatten(), sampling)
     standard = Acceptance("ratio", 1.0)
-    uniforms = rows.uniforms(TEACHER, positions)
+    uniforms = rows.uniforms(Noise.TEACHER, positions)
     instead = replacement(standard, proposals, sampling, uniforms[:, :-1].flatten())
     last = distribution(logits[:, -1], sampling.temperature, sampling.top_p)
     bonus = draw(last, uniforms[:, -1])

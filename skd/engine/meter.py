@@ -13,14 +13,22 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 import torch
 
-# What a step is made of: student sampling, the teacher's passes, the student's forward and
-# backward, the optimiser, making batches; and validation between steps.
-PHASES = ("sampling", "teacher", "loss", "optimiser", "data", "validation")
-SAMPLING, TEACHER, LOSS, OPTIMISER, DATA, VALIDATION = PHASES
+
+class Phase(StrEnum):
+    """What a step is made of, and the validation between steps."""
+
+    SAMPLING = "sampling"  # the student's sampling
+    TEACHER = "teacher"  # the teacher's passes, those that verify proposals included
+    LOSS = "loss"  # the student's forward and backward pass
+    OPTIMISER = "optimiser"
+    DATA = "data"  # making batches
+    VALIDATION = "validation"
+
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): sets the peak resident size back to the present one

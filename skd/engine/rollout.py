@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 from skd.engine.meter import Stopwatch
-from skd.engine.sequences import Batch, Vocabulary, ids_on, on_device, pad
+from skd.engine.sequences import TokenBatch, Vocabulary, ids_on, on_device, pad
 
 # Share of live rows below which the finished ones are dropped. It costs a copy of the live rows'
 # caches, and on CUDA new graphs, where an idle row costs next to nothing.
 COMPACT_BELOW = {"cpu": 0.8, "cuda": 0.5}
-STUDENT, TEACHER, ACCEPTANCE = range(3)  # the kinds of uniforms
+
+
+class Noise(IntEnum):
+    """What a uniform of a (row, position) decides."""
+
+    STUDENT = 0  # the student's draw
+    TEACHER = 1  # the teacher's draw
+    ACCEPTANCE = 2  # whether a proposal is accepted, under a random rule
 
 
 @dataclass
@@ -38,7 +46,7 @@ class Rollout:
     stopped   [B] True where an end-of-sequence token ended the response within the budget
     """
 
-    batch: Batch
+    batch: TokenBatch
     ranks: Tensor
     stopped: Tensor
     cost: Cost
@@ -88,7 +96,7 @@ class Rows:
             noise=noise,
         )
 
-    def uniforms(self, kind: int, positions: Tensor) -> Tensor:
+    def uniforms(self, kind: Noise, positions: Tensor) -> Tensor:
         """[B, T] uniforms of response tokens at `positions` [B, T]."""
         index = (positions - self.prompt_lengths[:, None]).clamp_max(self.noise.shape[-1] - 1)
         return self.noise[kind].gather(1, index)
@@ -136,7 +144,7 @@ def gather(parts: Sequence[Rows], vocabulary: Vocabulary, cost: Cost, interleave
     replaced = joined("replaced")[:, :width] & ~past if interleaved else None
     states = joined("teacher_states")[:, :width] if interleaved else None
     return Rollout(
-        batch=Batch(tokens, prompt_lengths, lengths, replaced, states),
+        batch=TokenBatch(tokens, prompt_lengths, lengths, replaced, states),
         ranks=joined("ranks")[:, :width].masked_fill(past, -1),
         stopped=is_any(last, vocabulary.eos) & (lengths > prompt_lengths),
         cost=cost,

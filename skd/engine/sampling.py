@@ -19,25 +19,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.engine import meter
 from skd.engine.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.engine.cache import CachedModel
 from skd.engine.logits import distribution, draw, rank
+from skd.engine.meter import Phase, Stopwatch, wait
 from skd.engine.pace import Pace
-from skd.engine.rollout import ACCEPTANCE, STUDENT, TEACHER, Cost, Rollout, Rows, gather
+from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
 from skd.engine.sequences import Vocabulary, ids_on
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import head
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Interleaving:
     """The teacher's part in interleaved sampling."""
 
-    model: PreTrainedModel
+    teacher: PreTrainedModel
     acceptance: Acceptance
+    # How replacements are drawn
     sampling: Sampling
-    progress: float = 0.0  # share of the run done, for scheduled rules
+    # The share of the run that is done, for scheduled rules
+    progress: float = 0.0
 
 
 @torch.no_grad()
@@ -48,7 +50,7 @@ def sample(
     sampling: Sampling,
     max_new_tokens: int,
     noise: Tensor,
-    teacher: Teacher | None = None,
+    interleaving: Interleaving | None = None,
     block_size: int | Literal["auto"] = "auto",
 ) -> Rollout:
     """Sample one response per prompt, the teacher correcting proposals if there is one.
@@ -58,23 +60,23 @@ def sample(
     """
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt is empty: there is no position to predict the first token from")
-    models = [student] if teacher is None else [student, teacher.model]
+    models = [student] if interleaving is None else [student, interleaving.teacher]
     pace = Pace(block_size, models)
-    width = 0 if teacher is None else teacher.model.config.hidden_size
+    width = 0 if interleaving is None else interleaving.teacher.config.hidden_size
     states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
     rows = Rows.start(prompts, noise[..., :max_new_tokens], pace.largest, vocabulary.pad, states)
     done: list[Rows] = []
-    cost = Cost(meter.Stopwatch(student.device))
+    cost = Cost(Stopwatch(student.device))
     with evaluating(*models):
         cached = [CachedModel(model, *rows.tokens.shape) for model in models]
-        for model, phase in zip(cached, meter.PHASES, strict=False):
+        for model, phase in zip(cached, (Phase.SAMPLING, Phase.TEACHER), strict=False):
             prefill(model, rows)
             cost.watch.lap(phase)
         live = len(rows.alive)
         while live:
-            live = _block(cached, rows, live, vocabulary, sampling, teacher, pace, cost)
+            live = _block(cached, rows, live, vocabulary, sampling, interleaving, pace, cost)
             rows = drop_finished(rows, live, cached, done)
-    return gather([*done, rows], vocabulary, cost, interleaved=teacher is not None)
+    return gather([*done, rows], vocabulary, cost, interleaved=interleaving is not None)
 
 
 def prefill(model: CachedModel, rows: Rows) -> None:
@@ -105,7 +107,7 @@ def _block(
     live: int,
     vocabulary: Vocabulary,
     sampling: Sampling,
-    teacher: Teacher | None,
+    interleaving: Interleaving | None,
     pace: Pace,
     cost: Cost,
 ) -> int:
@@ -121,14 +123,14 @@ def _block(
     drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
     usable = rows.usable(positions, vocabulary.eos)
     cost.student_tokens += live * gamma
-    meter.wait(positions.device)
-    cost.watch.lap(meter.SAMPLING)
+    wait(positions.device)
+    cost.watch.lap(Phase.SAMPLING)
     kept = usable
-    if teacher is not None:
+    if interleaving is not None:
         proposals = _verify(cached[1], rows, vocabulary, positions, used, drawn_from)
-        accepted = _accept(rows, proposals, teacher, positions)
+        accepted = _accept(rows, proposals, interleaving, positions)
         kept = usable & accepted.int().cumprod(-1).bool()
-        _replace(rows, usable & ~kept, proposals, teacher, positions)
+        _replace(rows, usable & ~kept, proposals, interleaving, positions)
         cost.teacher_passes += 1
         cost.teacher_tokens += live * gamma
     replaced = (usable & ~kept).any(-1)
@@ -136,7 +138,7 @@ def _block(
     counts = torch.stack([kept.sum(), replaced.sum(), rows.alive.sum()])
     stayed, changed, alive = map(int, counts.tolist())
     pace.learn(stayed, changed)
-    cost.watch.lap(meter.SAMPLING if teacher is None else meter.TEACHER)
+    cost.watch.lap(Phase.SAMPLING if interleaving is None else Phase.TEACHER)
     return alive
 
 
@@ -149,7 +151,7 @@ def _propose(
     used: int,
 ) -> Tensor:
     """Write γ proposals behind each row's known tokens; give their distributions [B·γ, V]."""
-    uniforms = rows.uniforms(STUDENT, positions)
+    uniforms = rows.uniforms(Noise.STUDENT, positions)
     row = torch.arange(len(positions), device=positions.device)
     distributions = []
     for j in range(positions.shape[1]):
@@ -181,16 +183,18 @@ def _verify(
     return Proposals(tokens, logits, ranks, drawn_from)
 
 
-def _accept(rows: Rows, proposals: Proposals, teacher: Teacher, positions: Tensor) -> Tensor:
+def _accept(
+    rows: Rows, proposals: Proposals, interleaving: Interleaving, positions: Tensor
+) -> Tensor:
     """[B, γ] what the rule says of each proposal at its own prefix."""
-    rule = ACCEPT[teacher.acceptance.rule]
-    value = scheduled(teacher.acceptance, teacher.progress)
-    noise = rows.uniforms(ACCEPTANCE, positions).flatten()
-    return rule(proposals, value, noise, teacher.sampling).view_as(positions)
+    rule = ACCEPT[interleaving.acceptance.rule]
+    value = scheduled(interleaving.acceptance, interleaving.progress)
+    noise = rows.uniforms(Noise.ACCEPTANCE, positions).flatten()
+    return rule(proposals, value, noise, interleaving.sampling).view_as(positions)
 
 
 def _replace(
-    rows: Rows, unkept: Tensor, proposals: Proposals, teacher: Teacher, positions: Tensor
+    rows: Rows, unkept: Tensor, proposals: Proposals, interleaving: Interleaving, positions: Tensor
 ) -> None:
     """Put the teacher's token where each row's first unkept proposal [B, γ] stands."""
     first = unkept & (unkept.int().cumsum(-1) == 1)
@@ -200,8 +204,10 @@ def _replace(
     flat = row * positions.shape[1] + column
     rejected = Proposals(*(value[flat] for value in vars(proposals).values()))
     at = positions[row, column]
-    noise = rows.uniforms(TEACHER, positions)[row, column]
-    rows.tokens[row, at] = replacement(teacher.acceptance, rejected, teacher.sampling, noise)
+    noise = rows.uniforms(Noise.TEACHER, positions)[row, column]
+    rows.tokens[row, at] = replacement(
+        interleaving.acceptance, rejected, interleaving.sampling, noise
+    )
     rows.replaced[row, at] = True
 
 

@@ -31,7 +31,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Example:
+class TokenExample:
     """One training row. `response` ends with an end-of-sequence id unless it was cut."""
 
     prompt: tuple[int, ...]
@@ -39,7 +39,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Prompts with responses, right-padded.
 
     tokens          [B, L] int64
@@ -47,6 +47,7 @@ class Batch:
     lengths         [B]    prompt and response, the end-of-sequence token included
     replaced        [B, L] True at response tokens that the teacher put in; None: no such tokens
     teacher_states  [B, L, d] the teacher's, which mean something at `predictors`; None: not made
+    otherwise       [B]    True at rows that take a method's second loss; None: all take the first
     """
 
     tokens: Tensor
@@ -54,6 +55,7 @@ class Batch:
     lengths: Tensor
     replaced: Tensor | None = None
     teacher_states: Tensor | None = None
+    otherwise: Tensor | None = None
 
     @property
     def response_mask(self) -> Tensor:
@@ -76,24 +78,32 @@ class Batch:
     def response_tokens(self) -> int:
         return int((self.lengths - self.prompt_lengths).sum())
 
-    def take(self, rows: slice | list[int]) -> Batch:
+    def responses(self) -> list[tuple[int, ...]]:
+        """Each row's response as ids."""
+        spans = zip(self.prompt_lengths.tolist(), self.lengths.tolist(), strict=True)
+        return [
+            tuple(self.tokens[row, start:stop].tolist()) for row, (start, stop) in enumerate(spans)
+        ]
+
+    def take(self, rows: slice | list[int]) -> TokenBatch:
         """These rows, with the padding that only other rows needed cut off."""
         longest = int(self.lengths[rows].max())
-        return Batch(
+        return TokenBatch(
             self.tokens[rows, :longest],
             self.prompt_lengths[rows],
             self.lengths[rows],
             None if self.replaced is None else self.replaced[rows, :longest],
             None if self.teacher_states is None else self.teacher_states[rows, :longest],
+            None if self.otherwise is None else self.otherwise[rows],
         )
 
-    def split(self, size: int | None) -> list[Batch]:
+    def split(self, size: int | None) -> list[TokenBatch]:
         """Micro-batches of at most `size` rows; None: one."""
         count = len(self.tokens)
         size = size or count
         return [self.take(slice(i, i + size)) for i in range(0, count, size)]
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TokenBatch:
         moved = {
             n: on_device(value, device) for n, value in vars(self).items() if value is not None
         }
@@ -122,6 +132,6 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     return tokens, lengths
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+def collate(examples: Sequence[TokenExample], pad_id: int) -> TokenBatch:
     tokens, lengths = pad([e.prompt + e.response for e in examples], pad_id)
-    return Batch(tokens, torch.tensor([len(e.prompt) for e in examples]), lengths)
+    return TokenBatch(tokens, torch.tensor([len(e.prompt) for e in examples]), lengths)

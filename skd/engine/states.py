@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from skd.engine.sequences import Batch
+from skd.engine.sequences import TokenBatch
 from skd.errors import UserError
 
 
@@ -99,7 +99,7 @@ def _plain(model: PreTrainedModel) -> dict[str, bool]:
 _NO_TOKENS = torch.empty(1, 0, dtype=torch.long)
 
 
-def batch_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+def batch_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
     """[B, L, d] states of a right-padded batch; those at padding mean nothing."""
     width = batch.tokens.shape[1]
     positions = torch.arange(width, device=batch.tokens.device)[None]

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from skd.engine.sequences import Example
+from skd.engine.sequences import TokenExample
 from skd.errors import UserError
 from skd.models.pairs import end_of_turn
 from skd.models.settings import Budget
@@ -25,7 +25,7 @@ class Encoded:
     """`rows[i]` became `examples[i]`; rows over the budget were dropped and counted."""
 
     rows: list[Row]
-    examples: list[Example]
+    examples: list[TokenExample]
     dropped: int = 0  # prompts over the budget
     cut: int = 0  # responses over the budget, which lost their end
 
@@ -51,7 +51,7 @@ def encode(
         response = (*target, end)
         cut += len(response) > budget.max_new_tokens
         kept.append(row)
-        examples.append(Example(tuple(fitted), response[: budget.max_new_tokens]))
+        examples.append(TokenExample(tuple(fitted), response[: budget.max_new_tokens]))
     if rows and not kept:
         raise UserError(
             f"all {len(rows)} prompts are longer than max_prompt_tokens="

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from skd.errors import UserError
+from skd.results.pair import ModelSize
 
 REFERENCE = "reference.json"
 
@@ -91,12 +92,12 @@ def _cannot_load(where: str, error: Exception) -> UserError:
     )
 
 
-def describe_model(model: PreTrainedModel) -> dict[str, Any]:
-    """Facts for the report."""
-    return {
-        "architecture": type(model).__name__,
-        "parameters": model.num_parameters(),
-        "layers": model.config.num_hidden_layers,
-        "hidden_size": model.config.hidden_size,
-        "output_rows": model.get_output_embeddings().weight.shape[0],
-    }
+def measure_model(model: PreTrainedModel) -> ModelSize:
+    """The sizes that a report names."""
+    return ModelSize(
+        architecture=type(model).__name__,
+        parameters=model.num_parameters(),
+        layers=model.config.num_hidden_layers,
+        hidden_size=model.config.hidden_size,
+        output_rows=model.get_output_embeddings().weight.shape[0],
+    )

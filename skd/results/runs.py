@@ -102,6 +102,14 @@ class DistillResult:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ValidationScores:
+    """models/students/METHOD/TASK/validation.json: the scores that choose among the students"""
+
+    # Seed -> the task's primary metric, percent
+    seeds: dict[str, float]
+
+
+@dataclass(frozen=True, config=STRICT)
 class SftResult:
     """metrics/sft.json"""
 

@@ -1,88 +1,123 @@
-"""What a training run has counted so far, and its log of one JSON row per step.
+"""What a training run has counted so far, and the columns of its log.
 
-Knows batches and what making them cost; neither models nor losses.
+Knows batches and what making them cost. Refuses to know models and losses.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from skd.engine.meter import VALIDATION
-from skd.engine.sequences import Batch
+from skd.engine.meter import Phase
+from skd.engine.rollout import Rollout
+from skd.engine.sequences import TokenBatch
+from skd.results.runs import Validation
 from skd.training.responses import Responses
 
 
 @dataclass
-class Facts:
-    """Saved with a run's state and reported at its end."""
+class RunCounts:
+    """Saved with a run's state, and reported at its end."""
 
     step: int = 0
     best_step: int = 0
     best_metric: float = -math.inf
-    misses: int = 0  # validations since the best one
+    # Validations since the best one
+    misses: int = 0
     prompts: int = 0
     response_tokens: int = 0
-    judged_tokens: int = 0  # emitted by interleaved sampling
+    # Tokens that interleaved sampling emitted: each was a proposal that the teacher judged
+    judged_tokens: int = 0
     replaced_tokens: int = 0
-    student_sampled_tokens: int = 0  # proposed, thrown-away ones included
+    # Tokens that the student proposed, thrown-away ones included
+    student_sampled_tokens: int = 0
     teacher_passes: int = 0
-    teacher_tokens: int = 0  # that went through them
-    phases: dict[str, float] = field(default_factory=dict)  # seconds by phase of `skd.engine.meter`
-    validation: dict[str, float] = field(default_factory=dict)  # of the best weights
+    # Tokens that went through the teacher
+    teacher_tokens: int = 0
+    # Seconds by `Phase`
+    phases: dict[str, float] = field(default_factory=dict)
+    # Of the best weights; None: there was no validation yet
+    validation: Validation | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds as `skd.engine.meter` counts them, validation included."""
         return sum(self.phases.values())
 
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Percent of the judged proposals; None: nothing was judged."""
+        accepted = self.judged_tokens - self.replaced_tokens
+        return 100 * accepted / self.judged_tokens if self.judged_tokens else None
+
     def spend(self, seconds: Mapping[str, float]) -> None:
         for phase, spent in seconds.items():
             self.phases[phase] = self.phases.get(phase, 0.0) + spent
 
-    def count(self, batch: Batch, made: Responses | None) -> None:
-        """A batch trained on; `made` where it is the first of those made together."""
-        self.prompts += len(batch.tokens)
+    def count_batch(self, batch: TokenBatch, prompts: int) -> None:
+        """A batch was trained on."""
+        self.prompts += prompts
         self.response_tokens += batch.response_tokens
-        if made is None:
-            return
-        self.teacher_passes += made.teacher_passes
-        self.teacher_tokens += made.teacher_tokens
-        if (rollout := made.rollout) is not None:
-            if rollout.batch.replaced is not None:
-                self.judged_tokens += rollout.batch.response_tokens
+
+    def count_responses(self, responses: Responses) -> None:
+        """Responses were made, for one batch or for several."""
+        self.teacher_passes += responses.teacher_passes
+        self.teacher_tokens += responses.teacher_tokens
+        for rollout in responses.rollouts:
+            self.judged_tokens += judged_tokens(rollout)
             self.replaced_tokens += rollout.replacements
             self.student_sampled_tokens += rollout.cost.student_tokens
 
     def totals(self) -> dict[str, float]:
         """What the run has taken up to here: the axes on which methods are compared."""
         return {
-            "seconds": self.seconds - self.phases.get(VALIDATION, 0.0),
+            "seconds": self.seconds - self.phases.get(Phase.VALIDATION, 0.0),
             "trained_tokens": self.response_tokens,
             "sampled_tokens": self.student_sampled_tokens,
             "teacher_tokens": self.teacher_tokens,
         }
 
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
-def response_row(batch: Batch, made: Responses | None, seconds: float) -> dict[str, Any]:
-    """A step's acceptance rate (percent), mean response length and speed."""
-    acceptance = None
-    rollout = None if made is None else made.rollout
-    if rollout is not None and rollout.batch.replaced is not None:
-        acceptance = 100 * rollout.accepted / max(1, rollout.batch.response_tokens)
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> RunCounts:
+        validation = values["validation"]
+        return RunCounts(
+            **{**values, "validation": None if validation is None else Validation(**validation)}
+        )
+
+
+def judged_tokens(rollout: Rollout) -> int:
+    """Emitted tokens of interleaved sampling; 0 for plain sampling."""
+    return 0 if rollout.batch.replaced is None else rollout.batch.response_tokens
+
+
+def response_columns(
+    batch: TokenBatch, responses: Responses | None, seconds: float
+) -> dict[str, Any]:
+    """A step's acceptance rate (percent), mean response length and speed for the log.
+
+    responses: those that were made at this step; None: an earlier step made them.
+    """
+    rollouts = () if responses is None else responses.rollouts
+    judged = [rollout for rollout in rollouts if rollout.batch.replaced is not None]
+    emitted = sum(judged_tokens(rollout) for rollout in judged)
+    accepted = emitted - sum(rollout.replacements for rollout in judged)
     return {
-        "acceptance_rate": acceptance,
+        "acceptance_rate": 100 * accepted / max(1, emitted) if judged else None,
         "response_length": batch.response_tokens / len(batch.tokens),
         "tokens_per_second": batch.response_tokens / seconds,
     }
 
 
-def open_log(path: Path, step: int) -> Any:
-    """Append to the log, first cutting what was written after the state that is resumed."""
+def open_log(path: Path, step: int) -> TextIO:
+    """Append to a log of JSON rows, after cutting what was written behind the state to resume."""
     kept = []
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,57 +1,63 @@
 """One flat loop for supervised fine-tuning and every distillation method.
 
-Knows ids, a table of methods and files to log to; no text, no task, no experiment graph.
-Random numbers, data order and learning rate are functions of (seed, step), so a resumed
-run repeats an uninterrupted one bit for bit on a CPU.
+Random numbers, data order and learning rate are functions of (seed, step), so a resumed run repeats
+an uninterrupted one bit for bit on a CPU. Knows ids, the table of methods and files to log to.
+Refuses to know text, tasks and the experiment's graph.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from skd.engine.meter import DATA, LOSS, OPTIMISER, VALIDATION, Stopwatch
+from skd.engine.meter import Phase, Stopwatch
+from skd.engine.pair import Pair
 from skd.engine.seeding import seed_dropout
-from skd.engine.sequences import Batch, Example, Vocabulary
+from skd.engine.sequences import TokenBatch
 from skd.engine.states import batch_states, precision
 from skd.errors import UserError
 from skd.files import write_folder
+from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, save_state
-from skd.training.counts import Facts, open_log, response_row
-from skd.training.losses import Predictions, method_loss
-from skd.training.methods import METHODS, Method
-from skd.training.responses import Kept, Responses, respond
+from skd.training.counts import RunCounts, open_log, response_columns
+from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.methods import METHODS, Method, Response
+from skd.training.responses import KnownResponses, Responder, Responses, StatesByExample
 from skd.training.schedule import batch_indices, learning_rate
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
-Validate = Callable[[PreTrainedModel], dict[str, float]]
+Validate = Callable[[PreTrainedModel], Validation]
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one training run is made of. `scratch` holds its log, states and best weights."""
+class TrainingRun:
+    """What one training run is made of."""
 
     settings: MethodSettings
     distill: Distill
-    student: PreTrainedModel
-    teacher: PreTrainedModel | None
-    examples: Sequence[Example]
-    vocabulary: Vocabulary
+    pair: Pair
+    known: KnownResponses
     max_new_tokens: int
     seed: int
-    validate: Validate  # -> numbers; "metric" (higher is better) selects the best weights
+    # Its metric selects the best weights
+    validate: Validate
+    # Holds the run's log, states and best weights
     scratch: Path
-    kept: Kept = field(default_factory=dict)  # the teacher's states at known responses
+    # The teacher's states at known responses, where they are kept
+    kept: StatesByExample = field(default_factory=dict)
     description: str = ""
     progress: bool = False
-    position: int = 0  # line of the progress bar
+    # Line of the progress bar
+    position: int = 0
 
     @property
     def method(self) -> Method:
@@ -61,13 +67,37 @@ class Run:
     def optimisation(self) -> Optimisation:
         return self.distill.optimisation
 
+    @property
+    def responder(self) -> Responder:
+        return Responder(
+            self.method,
+            self.settings.acceptance,
+            self.distill,
+            self.pair,
+            self.known,
+            self.max_new_tokens,
+            self.kept,
+        )
 
-def train(run: Run) -> Facts:
-    """Train `run.student` in place, leaving it at its best validated weights.
 
-    Raises `UserError` when the loss is not finite.
+@dataclass(frozen=True)
+class StepBatch:
+    """What one optimiser step trains on."""
+
+    batch: TokenBatch
+    # Optimiser steps since its responses were made
+    staleness: int
+    # What making the responses took, where this step is the first that they were made for
+    responses: Responses | None
+
+
+def train(run: TrainingRun) -> RunCounts:
+    """Train the run's student in place, leaving it at its best validated weights.
+
+    Raises:
+        UserError: the loss is not finite.
     """
-    optimisation, student = run.optimisation, run.student
+    optimisation, student = run.optimisation, run.pair.student
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
@@ -77,99 +107,89 @@ def train(run: Run) -> Facts:
     )
     run.scratch.mkdir(parents=True, exist_ok=True)
     stored = load_state(run.scratch / "state", student, optimizer)
-    facts = Facts(**stored) if stored else Facts()
-    log = open_log(run.scratch / "log.jsonl", facts.step)
+    counts = RunCounts.from_json(stored) if stored else RunCounts()
+    log = open_log(run.scratch / "log.jsonl", counts.step)
     student.train()
     if optimisation.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
-    queue: list[tuple[Batch, Responses | None]] = []
-    saved = facts.step
+    waiting: deque[StepBatch] = deque()
+    saved = counts.step
     bar = tqdm(
         total=optimisation.steps,
-        initial=facts.step,
+        initial=counts.step,
         desc=run.description,
         disable=not run.progress,
         position=run.position,
         mininterval=1.0,
     )
     with log, bar:
-        while facts.step < optimisation.steps and not _out_of_patience(run, facts):
-            step, watch = facts.step, Stopwatch(student.device)
-            staleness = step % run.distill.rollout_steps
-            if not queue:
-                queue = make_responses(run, step, staleness)
-            batch, made = queue.pop(0)
-            if made is not None:
-                watch.absorb(made.seconds, rest=DATA)
+        while counts.step < optimisation.steps and not _out_of_patience(run, counts):
+            step, watch = counts.step, Stopwatch(student.device)
+            if not waiting:
+                waiting.extend(prepare_steps(run, step))
+            prepared = waiting.popleft()
+            if prepared.responses is not None:
+                watch.absorb(prepared.responses.seconds, rest=Phase.DATA)
+                counts.count_responses(prepared.responses)
             rate = learning_rate(optimisation, run.settings.learning_rate, step)
-            row = update(run, step, batch, optimizer, parameters, rate, watch)
-            facts.step += 1
-            facts.count(batch, made)
-            facts.spend(watch.seconds)
-            row |= response_row(batch, made, watch.total) | facts.totals()
-            row["staleness"] = staleness
-            if _due(optimisation.validate_every, facts.step) or facts.step == optimisation.steps:
-                row |= _validate(run, facts)
-            print(json.dumps({"step": facts.step, **row}), file=log, flush=True)
+            row = update(run, step, prepared.batch, optimizer, parameters, rate, watch)
+            counts.step += 1
+            counts.count_batch(prepared.batch, optimisation.batch_size)
+            counts.spend(watch.seconds)
+            row |= response_columns(prepared.batch, prepared.responses, watch.total)
+            row |= counts.totals() | {"staleness": prepared.staleness}
+            if _due(optimisation.validate_every, counts.step) or counts.step == optimisation.steps:
+                row |= _validate(run, counts)
+            print(json.dumps({"step": counts.step, **row}), file=log, flush=True)
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if facts.step - saved >= optimisation.checkpoint_every and not queue:
-                save_state(run.scratch / "state", student, optimizer, vars(facts))
-                saved = facts.step
+            if counts.step - saved >= optimisation.checkpoint_every and not waiting:
+                save_state(run.scratch / "state", student, optimizer, counts.to_json())
+                saved = counts.step
     _restore_best(run)
-    return facts
+    return counts
 
 
 # --------------------------------------------------------------------- a step
-def make_responses(run: Run, step: int, staleness: int) -> list[tuple[Batch, Responses | None]]:
-    """Batches of this step and, with `rollout_steps` > 1, of those that share its rollout.
-
-    The first one carries what making them all took.
-    """
+def prepare_steps(run: TrainingRun, step: int) -> Iterator[StepBatch]:
+    """Batches for this step and, with `rollout_steps` > 1, for those that share its rollout."""
+    staleness = step % run.distill.rollout_steps
     steps = min(run.distill.rollout_steps - staleness, run.optimisation.steps - step)
-    size = run.optimisation.batch_size
-    examples = [
-        run.examples[i]
+    size, responder = run.optimisation.batch_size, run.responder
+    count = len(run.known[Response.GROUND_TRUTH])
+    prompts = [
+        prompt
         for later in range(step, step + steps)
-        for i in batch_indices(len(run.examples), size, later, run.seed)
+        for prompt in batch_indices(count, size, later, run.seed)
     ]
-    with precision(run.student):
-        made = respond(
-            run.method,
-            run.settings,
-            run.distill,
-            run.student,
-            run.teacher,
-            examples,
-            run.vocabulary,
-            run.max_new_tokens,
-            step / run.optimisation.steps,
-            (run.seed, "rollout", step),
-            run.kept,
-        )
-    return [(part, None if i else made) for i, part in enumerate(made.batch.split(size))]
+    progress = step / run.optimisation.steps
+    with precision(run.pair.student):
+        responses = responder.respond(prompts, progress, (run.seed, "rollout", step))
+    for later, batch in enumerate(responses.batch.split(size * responder.rows_per_prompt)):
+        yield StepBatch(batch, staleness + later, None if later else responses)
 
 
 def update(
-    run: Run,
+    run: TrainingRun,
     step: int,
-    batch: Batch,
+    batch: TokenBatch,
     optimizer: torch.optim.Optimizer,
     parameters: list[torch.nn.Parameter],
     rate: float,
     watch: Stopwatch,
 ) -> dict[str, float | None]:
     """One optimiser step, timed; the loss is a mean over the batch's response tokens."""
+    student = run.pair.student
     tokens = max(1, batch.response_tokens)
     loss, kl = 0.0, None
     optimizer.zero_grad(set_to_none=True)
-    seed_dropout(run.student.device, run.seed, step)
+    seed_dropout(student.device, run.seed, step)
     for micro in batch.split(run.optimisation.micro_batch_size):
         if micro.response_tokens == 0:
             continue
-        micro = micro.to(run.student.device)
-        with precision(run.student):
-            total, kl_sum = _micro_loss(run, micro)
+        micro = micro.to(student.device)
+        with precision(student):
+            total, kl_sum = batch_loss(run, micro)
         (total / tokens).backward()
         loss += total.item() / tokens
         kl = kl if kl_sum is None else (kl or 0.0) + kl_sum.item() / tokens
@@ -178,56 +198,75 @@ def update(
             f"{run.description}: the loss is {loss}; lower the learning rate "
             f"(distill.optimisation.learning_rate) or the gradient clip"
         )
-    watch.lap(LOSS)  # reading the loss has waited for the device
+    watch.lap(Phase.LOSS)  # reading the loss has waited for the device
     norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimisation.clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     row = {"loss": loss, "kl": kl, "learning_rate": rate, "grad_norm": norm.item()}
-    watch.lap(OPTIMISER)
+    watch.lap(Phase.OPTIMISER)
     return row
 
 
-def _micro_loss(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-    student = Predictions(run.student, batch_states(run.student, batch)[batch.predictors])
-    teacher = None
+def batch_loss(run: TrainingRun, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+    """The sum over the batch's response tokens of their loss, and of KL(teacher ‖ student).
+
+    Where a method has a second loss, each row's tokens take the loss of their own source.
+    """
+    student_states = batch_states(run.pair.student, batch)[batch.predictors]
+    teacher_states = None
     if batch.teacher_states is not None:
-        assert run.teacher is not None
-        teacher = Predictions(run.teacher, batch.teacher_states[batch.predictors])
-    return method_loss(
-        run.method,
-        run.settings.divergence,
-        student,
-        teacher,
-        batch.targets,
-        None if batch.replaced is None else batch.replaced[batch.response_mask],
-        run.vocabulary.size,
-    )
+        teacher_states = batch.teacher_states[batch.predictors]
+    replaced = None if batch.replaced is None else batch.replaced[batch.response_mask]
+
+    def part(loss_of_otherwise: bool, tokens: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        terms = Terms(
+            run.method.loss_of(loss_of_otherwise),
+            run.settings.divergence,
+            batch.targets[tokens],
+            None if replaced is None else replaced[tokens],
+        )
+        teacher = None
+        if teacher_states is not None:
+            assert run.pair.teacher is not None
+            teacher = Predictions(run.pair.teacher, teacher_states[tokens])
+        student = Predictions(run.pair.student, student_states[tokens])
+        return response_loss(terms, student, teacher, run.pair.vocabulary.size)
+
+    if batch.otherwise is None:
+        return part(False, slice(None))
+    rows = batch.otherwise[:, None].expand_as(batch.tokens)[batch.response_mask]  # [N]
+    sums = [part(second, rows == second) for second in (False, True) if (rows == second).any()]
+    totals, kls = zip(*sums, strict=True)
+    known = [kl for kl in kls if kl is not None]
+    return torch.stack(totals).sum(), torch.stack(known).sum() if known else None
 
 
 # ------------------------------------------------------------------ selection
-def _validate(run: Run, facts: Facts) -> dict[str, float]:
+def _validate(run: TrainingRun, counts: RunCounts) -> dict[str, float]:
     """Validate, and keep the weights on disk if they are the best so far (ties: the earlier)."""
-    watch = Stopwatch(run.student.device)
-    numbers = run.validate(run.student)
-    watch.lap(VALIDATION)
-    facts.spend(watch.seconds)
-    facts.misses += 1
-    if numbers["metric"] > facts.best_metric:
-        facts.best_metric, facts.best_step, facts.misses = numbers["metric"], facts.step, 0
-        facts.validation = numbers
-        write_folder(run.scratch / "best", run.student.save_pretrained)
-    return {f"validation_{name}": value for name, value in numbers.items()}
+    watch = Stopwatch(run.pair.student.device)
+    validation = run.validate(run.pair.student)
+    watch.lap(Phase.VALIDATION)
+    counts.spend(watch.seconds)
+    counts.misses += 1
+    if validation.metric > counts.best_metric:
+        counts.best_metric, counts.best_step, counts.misses = validation.metric, counts.step, 0
+        counts.validation = validation
+        write_folder(run.scratch / "best", run.pair.student.save_pretrained)
+    values = {"metric": validation.metric, "loss": validation.loss, "kl": validation.kl}
+    return {f"validation_{name}": value for name, value in values.items() if value is not None}
 
 
-def _out_of_patience(run: Run, facts: Facts) -> bool:
+def _out_of_patience(run: TrainingRun, counts: RunCounts) -> bool:
     patience = run.optimisation.patience
-    return patience is not None and facts.misses >= patience
+    return patience is not None and counts.misses >= patience
 
 
-def _restore_best(run: Run) -> None:
-    best = type(run.student).from_pretrained(run.scratch / "best", dtype=run.student.dtype)
-    run.student.load_state_dict(best.state_dict())
+def _restore_best(run: TrainingRun) -> None:
+    student = run.pair.student
+    best = type(student).from_pretrained(run.scratch / "best", dtype=student.dtype)
+    student.load_state_dict(best.state_dict())
 
 
 def _due(every: int | None, step: int) -> bool:

@@ -1,14 +1,15 @@
-"""A method's loss from final hidden states: head, softmax, divergence and gradient by chunks.
+"""The loss of a batch's response tokens, from final hidden states, a chunk of logits at a time.
 
-Logits of whole batches are never made. A chunk's logits live as long as its gradient
-takes: the divergences give theirs in closed form (`skd.training.divergences`), the head's is
-autograd's, and both are computed in the forward pass, so nothing is kept or recomputed.
-Knows states and logits; neither tokens' texts nor the optimiser.
+The logits of a whole batch are never made. A chunk of tokens goes through the student's head, the
+divergence and back to its gradient in one go, in the forward pass: the divergences give their
+gradient in closed form (`skd.training.divergences`), so nothing is kept for a backward pass and
+nothing is computed twice. Knows states, logits and the columns of a method that concern the loss.
+Refuses to know how responses are made, batches, text and the optimiser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,144 +20,134 @@ from transformers import PreTrainedModel
 
 from skd.engine.states import head
 from skd.training.divergences import DIVERGENCES, forward_kl, logit_gradient
-from skd.training.methods import Method
+from skd.training.methods import Loss
 from skd.training.settings import Divergence
 
-# Logits that are alive at once, per model: 16 MiB in fp32 on a CPU. An accelerator needs more of
-# them to be busy.
+# How many logits of a model are alive at once, by device. On a CPU this is 16 MiB in fp32. An
+# accelerator needs more of them to be busy.
 _CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
-# What goes through softmax, divergence and gradient together: what a CPU's cache holds.
+# How many logits go through softmax, divergence and gradient together: what a CPU's cache holds.
 _BLOCK_LOGITS = {"cpu": 2**19, "cuda": 2**26}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's final states [N, d] where it predicts the N response tokens of a batch."""
+    """A model's final hidden states where it predicts the N response tokens of a batch."""
 
     model: PreTrainedModel
-    states: Tensor
+    states: Tensor  # [N, d]
 
-    def logits(self, rows: slice, size: int) -> Tensor:
-        """[n, size] logits, fp32 unless the model is fp64: a softmax needs it."""
-        logits = head(self.model, self.states[rows])[:, :size]
+    def logits(self, tokens: slice, size: int) -> Tensor:
+        """[n, size] logits of some of the tokens, in fp32 unless the model is in fp64.
+
+        A softmax needs that precision whatever the dtype of the weights.
+        """
+        logits = head(self.model, self.states[tokens])[:, :size]
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def method_loss(
-    method: Method,
-    divergence: Divergence,
-    student: Predictions,
-    teacher: Predictions | None,
-    targets: Tensor,
-    replaced: Tensor | None,
-    size: int,
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of the student at the N response tokens of a batch."""
+
+    loss: Loss
+    divergence: Divergence  # where the loss does not fix its own
+    targets: Tensor  # [N] the tokens that stand there
+    replaced: Tensor | None = None  # [N] True at tokens that the teacher put in; None: nowhere
+
+    def part(self, tokens: slice) -> Terms:
+        """The terms of some of the tokens."""
+        replaced = None if self.replaced is None else self.replaced[tokens]
+        return Terms(self.loss, self.divergence, self.targets[tokens], replaced)
+
+
+def response_loss(
+    terms: Terms, student: Predictions, teacher: Predictions | None, size: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Σ over response tokens of the method's loss, and of KL(teacher ‖ student) for the log.
+    """The sum over the response tokens of the loss, and of KL(teacher ‖ student) for the log.
 
-    targets: [N]; replaced: [N] bool; size: of the common vocabulary, V. Differentiable in the
-    student's states and head. The caller divides by the batch's response tokens, whatever
-    micro-batches it was cut into.
+    The first is differentiable in the student's states and head. The caller divides by the number
+    of the batch's response tokens, whatever micro-batches the batch was cut into. Without a teacher
+    there is no KL.
+
+    Args:
+        size: V, the number of tokens that both models share.
     """
-
-    def work(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        other = None if teacher is None else teacher.logits(rows, size)
-        marks = None if replaced is None else replaced[rows]
-        each = _rows(_BLOCK_LOGITS, logits.device, size)
-        parts = [_cut(x, each, len(logits)) for x in (logits, other, targets[rows], marks)]
-        made = []
-        for ours, *rest in zip(*parts, strict=True):
-            loss, kl, slope = token_loss(method, divergence, ours, *rest)
-            ours.copy_(slope)
-            made.append((loss, kl))
-        losses, kls = zip(*made, strict=True)
-        return torch.cat(losses), torch.cat(kls)
-
+    if len(student.states) != len(terms.targets):
+        raise ValueError(
+            f"{len(student.states)} states predict {len(terms.targets)} targets; expected as many"
+        )
     embedding = student.model.get_output_embeddings()
-    leaves = [student.states, embedding.weight]
+    inputs = [student.states, embedding.weight]
     if getattr(embedding, "bias", None) is not None:
-        leaves.append(embedding.bias)
-    if not torch.is_grad_enabled():  # a Function cannot tell
-        leaves = [leaf.detach() for leaf in leaves]
-    total, kl = _Chunked.apply(work, student.model, size, *leaves)  # type: ignore[no-untyped-call]
+        inputs.append(embedding.bias)
+    if not torch.is_grad_enabled():  # an autograd function cannot tell
+        inputs = [x.detach() for x in inputs]
+    total, kl = _ChunkedLoss.apply(terms, student.model, teacher, size, *inputs)  # type: ignore[no-untyped-call]
     return total, None if teacher is None else kl
 
 
-def _rows(logits: dict[str, int], device: torch.device, size: int) -> int:
-    return max(1, logits.get(device.type, logits["cpu"]) // size)
-
-
-def _cut(x: Tensor | None, each: int, rows: int) -> Sequence[Tensor | None]:
-    """Views of `each` rows at a time."""
-    return [None] * -(-rows // each) if x is None else x.split(each)
-
-
-Chunk = tuple[Tensor, Tensor, Tensor]  # loss [n], KL(teacher ‖ student) [n], ∂loss/∂logits [n, V]
-
-
+# ------------------------------------------------------------ the loss of single tokens
 def token_loss(
-    method: Method,
-    divergence: Divergence,
-    student: Tensor,
-    teacher: Tensor | None,
-    targets: Tensor,
-    replaced: Tensor | None,
-) -> Chunk:
-    """The loss of each token and its gradient by the student's logits; logits are raw [n, V].
+    terms: Terms, student_logits: Tensor, teacher_logits: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss [n], KL(teacher ‖ student) [n] and ∂loss/∂logits [n, V] of n tokens.
 
-    Both models' logits are spent: the results stand in their memory.
+    Both models' logits [n, V] are raw, and both are spent: results are written over them, since at
+    a real vocabulary each further [n, V] costs memory and time.
     """
-    student_log = _log_softmax_(student)
-    teacher_log = None if teacher is None else _log_softmax_(teacher)
-    labels, weights = _labels(method, student, teacher_log, targets, replaced)
-    loss = -weights * student_log.gather(-1, labels).squeeze(-1)
-    is_kl = bool(method.divergence) and divergence.name == "forward_kl"
-    kl, slope = torch.zeros_like(loss), None
-    if teacher_log is not None and not is_kl:  # for the log alone
+    loss = terms.loss
+    student_log = _log_softmax_(student_logits)
+    teacher_log = None if teacher_logits is None else _log_softmax_(teacher_logits)
+    labels, weights = _labels(terms, student_log, teacher_log)
+    values = -weights * student_log.gather(-1, labels).squeeze(-1)
+    name = loss.fixed or terms.divergence.name
+    loss_is_kl = bool(loss.divergence) and name == "forward_kl"
+    kl, slope = torch.zeros_like(values), None
+    if teacher_log is not None and not loss_is_kl:  # for the log alone
         kl = forward_kl(teacher_log.clone(), student_log, 0.0)[0]
-    if method.divergence:
+    if loss.divergence:
         assert teacher_log is not None
-        values, slope = DIVERGENCES[divergence.name](teacher_log, student_log, divergence.beta)
-        loss, slope = loss + method.divergence * values, slope.mul_(method.divergence)
-        kl = values if is_kl else kl
-    slope = torch.zeros_like(student) if slope is None else slope
-    if method.cross_entropy:
+        divergences, slope = DIVERGENCES[name](teacher_log, student_log, terms.divergence.beta)
+        values, slope = values + loss.divergence * divergences, slope.mul_(loss.divergence)
+        kl = divergences if loss_is_kl else kl
+    slope = torch.zeros_like(student_log) if slope is None else slope
+    if loss.cross_entropy:
         slope.scatter_add_(-1, labels, -weights[:, None])
-    return loss, kl, logit_gradient(slope, student_log)
+    return values, kl, logit_gradient(slope, student_log)
 
 
 def _log_softmax_(logits: Tensor) -> Tensor:
-    """Log-probabilities in place: a row is read before it is written over."""
+    """Log-probabilities in the logits' own memory: a row is read before it is written over."""
     return torch.log_softmax(logits, -1, out=logits)
 
 
-def _labels(
-    method: Method,
-    student: Tensor,
-    teacher: Tensor | None,
-    targets: Tensor,
-    replaced: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """[n, 1] labels of the cross-entropy and [n] their weights."""
-    weights = torch.full_like(student[:, 0], method.cross_entropy)
-    if method.label == "replaced":
-        weights *= 0.0 if replaced is None else replaced
-    if method.label == "teacher_argmax":
-        assert teacher is not None
-        return teacher.argmax(-1, keepdim=True), weights
-    return targets[:, None], weights
+def _labels(terms: Terms, student_log: Tensor, teacher_log: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The labels [n, 1] of the cross-entropy and their weights [n]."""
+    weights = torch.full_like(student_log[:, 0], terms.loss.cross_entropy)
+    if terms.loss.label == "replaced":
+        weights *= 0.0 if terms.replaced is None else terms.replaced
+    if terms.loss.label == "teacher_argmax":
+        assert teacher_log is not None
+        return teacher_log.argmax(-1, keepdim=True), weights
+    return terms.targets[:, None], weights
 
 
-class _Chunked(torch.autograd.Function):
-    """Sums of `work` over chunks of the student's logits, with the gradients made on the way.
+# --------------------------------------------------------------------- chunk by chunk
+class _ChunkedLoss(torch.autograd.Function):
+    """The sums of loss and KL over chunks of tokens, with the gradients made on the way.
 
-    `work` gives a chunk's losses and KLs, and writes the losses' gradient over its logits.
+    Each chunk takes five steps: logits, losses with their gradient by the logits, that gradient
+    taken back through the head's own capping and scaling, the product with the output embedding,
+    and the chunk's sums. One chunk's logits are freed before the next one's are made.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        work: Callable[[slice, Tensor], tuple[Tensor, Tensor]],
+        terms: Terms,
         model: PreTrainedModel,
+        teacher: Predictions | None,
         size: int,
         states: Tensor,
         *parameters: Tensor,
@@ -165,35 +156,49 @@ class _Chunked(torch.autograd.Function):
         gradients = [torch.zeros_like(x) if x.requires_grad else None for x in inputs]
         wanted = any(x.requires_grad for x in inputs)
 
-        def chunk(rows: slice) -> tuple[Tensor, Tensor]:  # its logits go when it returns
-            leaf = states[rows].detach().requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted), _output(model) as raw:
-                logits = Predictions(model, leaf).logits(slice(None), size)
-            # Overwritten behind autograd's back: no family's head saves its logits for backward.
-            loss, kl = work(rows, slope := logits.data)
-            if wanted:  # back through capping, scaling and the cut, then the product by hand
-                (slope,) = torch.autograd.grad(logits, raw, slope)
-                _add_product(slope[0], leaf.detach(), model, gradients, rows)
-            return loss, kl
+        def chunk(tokens: slice) -> tuple[Tensor, Tensor]:
+            chunk_states = states[tokens].detach().requires_grad_(wanted)
+            products, logits = _student_logits(model, chunk_states, size)
+            # Autograd does not see that the logits' memory is written over: no family's head saves
+            # its logits for the backward pass.
+            losses, kls = _losses_and_gradient_(
+                terms.part(tokens), teacher, tokens, logits.data, size
+            )
+            if wanted:
+                by_products = _through_the_head(logits, products)
+                _add_product(by_products, chunk_states.detach(), model, gradients, tokens)
+            return losses, kls
 
-        step = _rows(_CHUNK_LOGITS, states.device, size)
+        step = _tokens_at_once(_CHUNK_LOGITS, states.device, size)
         sums = [chunk(slice(start, start + step)) for start in range(0, len(states), step)]
-        losses, divergences = zip(*sums, strict=True)
+        losses, kls = zip(*sums, strict=True)
         ctx.gradients = gradients
-        total, divergence = torch.cat(losses).sum(), torch.cat(divergences).sum()
-        ctx.mark_non_differentiable(divergence)
-        return total, divergence
+        total, kl = torch.cat(losses).sum(), torch.cat(kls).sum()
+        ctx.mark_non_differentiable(kl)
+        return total, kl
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
-        """Once only: the gradients are scaled in place and handed over."""
-        made, ctx.gradients = ctx.gradients, None
-        return (None, None, None, *(None if g is None else g.mul_(gradient) for g in made))
+        """Hand over the gradients, scaled in place. This works once."""
+        gradients, ctx.gradients = ctx.gradients, None
+        scaled = (None if g is None else g.mul_(gradient) for g in gradients)
+        return (None, None, None, None, *scaled)
+
+
+def _student_logits(model: PreTrainedModel, states: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The output embedding's products [n, rows of it], and the logits [n, size] made of them.
+
+    Families differ in what they do between the two: Gemma 2 caps, Granite divides.
+    """
+    with torch.set_grad_enabled(states.requires_grad), _embedding_output(model) as seen:
+        logits = Predictions(model, states).logits(slice(None), size)
+    (products,) = seen
+    return products, logits
 
 
 @contextmanager
-def _output(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """What the output embedding gives meanwhile, before capping and scaling."""
+def _embedding_output(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Collects what the output embedding gives meanwhile."""
     seen: list[Tensor] = []
     hook = model.get_output_embeddings().register_forward_hook(lambda *call: seen.append(call[2]))
     try:
@@ -202,25 +207,62 @@ def _output(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+def _losses_and_gradient_(
+    terms: Terms, teacher: Predictions | None, tokens: slice, logits: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """A chunk's losses [n] and KLs [n]; the losses' gradient is written over the logits [n, V]."""
+    teacher_logits = None if teacher is None else teacher.logits(tokens, size)
+    step = _tokens_at_once(_BLOCK_LOGITS, logits.device, size)
+    losses, kls = [], []
+    for start in range(0, len(logits), step):
+        block = slice(start, start + step)
+        student_block = logits[block]
+        teacher_block = None if teacher_logits is None else teacher_logits[block]
+        loss, kl, gradient = token_loss(terms.part(block), student_block, teacher_block)
+        student_block.copy_(gradient)
+        losses.append(loss)
+        kls.append(kl)
+    return torch.cat(losses), torch.cat(kls)
+
+
+def _through_the_head(logits: Tensor, products: Tensor) -> Tensor:
+    """∂loss/∂products, where the logits' memory holds ∂loss/∂logits by now.
+
+    The way back leads through the cut to the common vocabulary and the family's own capping and
+    scaling, as autograd recorded them.
+    """
+    (by_products,) = torch.autograd.grad(logits, products, logits.data)
+    return by_products
+
+
 def _add_product(
-    slope: Tensor,
+    by_products: Tensor,
     states: Tensor,
     model: PreTrainedModel,
-    gradients: list[Tensor | None],
-    rows: slice,
+    gradients: Sequence[Tensor | None],
+    tokens: slice,
 ) -> None:
-    """Add the gradients of states @ weight.T (+ bias), without a second copy of the weight's.
+    """Add the gradients of products = states @ weight.T (+ bias), by hand.
 
-    slope: [n, rows of the embedding], in the dtype the product was computed in.
+    Autograd would make a second copy of the weight's gradient for each chunk.
+
+    Args:
+        by_products: [n, rows of the embedding] in the dtype that the product was computed in.
+        gradients: of the states, the weight and, where there is one, the bias.
     """
     embedding = model.get_output_embeddings()
     by_states, by_weight, *by_bias = gradients
     if by_states is not None:
-        by_states[rows] = (slope @ embedding.weight.to(slope.dtype)).to(by_states.dtype)
-    if by_weight is not None and by_weight.dtype == slope.dtype:
-        by_weight.addmm_(slope.T, states)
+        weight = embedding.weight.to(by_products.dtype)
+        by_states[tokens] = (by_products @ weight).to(by_states.dtype)
+    if by_weight is not None and by_weight.dtype == by_products.dtype:
+        by_weight.addmm_(by_products.T, states)
     elif by_weight is not None:
-        by_weight += slope.T @ states.to(slope.dtype)
+        by_weight += by_products.T @ states.to(by_products.dtype)
     for bias in by_bias:
         if bias is not None:
-            bias += slope.sum(0)
+            bias += by_products.sum(0)
+
+
+def _tokens_at_once(logits: dict[str, int], device: torch.device, size: int) -> int:
+    return max(1, logits.get(device.type, logits["cpu"]) // size)

@@ -1,171 +1,234 @@
-"""Makes a step's responses, with the teacher's states at them.
+"""The responses of a step: sampled, known beforehand or both, with the teacher's states at them.
 
-Knows ids only; neither text, the loss nor the optimiser.
+Knows ids and the columns of a method that concern the response. Refuses to know text, the loss and
+the optimiser.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.engine.meter import DATA, TEACHER, Stopwatch
+from skd.engine.generation import generate
+from skd.engine.meter import Phase, Stopwatch
+from skd.engine.pair import Pair
 from skd.engine.rollout import Rollout, uniform_noise
-from skd.engine.sampling import Teacher, sample
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.seeding import generator
-from skd.engine.sequences import Batch, Example, Vocabulary, collate
-from skd.engine.settings import Sampling
+from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
+from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
-from skd.training.methods import Method
-from skd.training.settings import Distill, MethodSettings
+from skd.training.methods import Method, Response
+from skd.training.settings import Distill
 
-# How `seq_kd` decodes the teacher: plain sampling from its distribution, or its argmax.
-DECODING = {"greedy": Sampling(temperature=0.0), "sample": Sampling(temperature=1.0)}
-
-
-@dataclass(frozen=True)
-class Responses:
-    """A batch to train on, and what it took."""
-
-    batch: Batch  # with the teacher's states where the method needs the teacher
-    rollout: Rollout | None  # behind the sampled rows
-    teacher_passes: int
-    teacher_tokens: int
-    seconds: Mapping[str, float]  # by phase of `skd.engine.meter`
-
-
-Kept = Mapping[Example, Tensor]  # states [len(response), d] where the teacher predicts a response
-NOTHING_KEPT: Kept = {}
-
-
-def respond(
-    method: Method,
-    settings: MethodSettings,
-    distill: Distill,
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
-    examples: Sequence[Example],
-    vocabulary: Vocabulary,
-    max_new_tokens: int,
-    progress: float,
-    key: tuple[object, ...],
-    kept: Kept = NOTHING_KEPT,
-) -> Responses:
-    """The responses to these examples' prompts.
-
-    The teacher scored every kept token of interleaved rows while it verified them, and `kept`
-    has its states at known responses, so only the other rows cost it a forward. progress:
-    share of the run done. key: names the random numbers of this step.
-    """
-    sampled = _sampled_rows(method, len(examples), progress, key)
-    rollout, watch = None, Stopwatch(student.device)
-    if sampled:
-        interleaving = None
-        if method.response == "interleaved":
-            assert teacher is not None
-            interleaving = Teacher(teacher, settings.acceptance, distill.teacher_sampling, progress)
-        noise = uniform_noise(len(examples), max_new_tokens, generator(*key, "noise"))
-        rollout = sample(
-            student,
-            [examples[i].prompt for i in sampled],
-            vocabulary,
-            distill.student_sampling,
-            max_new_tokens,
-            noise[:, sampled],
-            interleaving,
-            distill.block_size,
-        )
-    if rollout is not None:
-        watch.absorb(rollout.cost.watch.seconds, rest=DATA)
-    batch = _merge(examples, sampled, rollout, vocabulary).to(student.device)
-    watch.lap(DATA)
-    passes = tokens = 0
-    if method.needs_teacher and batch.teacher_states is None:
-        assert teacher is not None
-        optimisation = distill.optimisation
-        size = _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
-        verified = None if rollout is None else rollout.batch.teacher_states
-        known = {
-            row: (len(example.prompt) - 1, kept[example])
-            for row, example in enumerate(examples)
-            if row not in sampled and example in kept
-        }
-        batch, passes, tokens = _teach(teacher, batch, sampled, verified, known, size)
-        watch.lap(TEACHER)
-    if rollout is not None:
-        passes, tokens = passes + rollout.cost.teacher_passes, tokens + rollout.cost.teacher_tokens
-    return Responses(batch, rollout, passes, tokens, watch.seconds)
-
+# The responses that are known before the first step, by where they come from. Ground truth is
+# always there: the prompts are read from it, so all sources have the same prompts in one order.
+KnownResponses = Mapping[Response, Sequence[TokenExample]]
+# The teacher's states [len(response), d] where it predicts an example's response
+StatesByExample = Mapping[TokenExample, Tensor]
+Key = tuple[object, ...]
 
 # Training batches that go through the teacher together: its forward keeps neither activations nor
 # logits. On a CPU a rollout of `on_policy_kd` took a fifth less than with one (docs/adr/0013).
 _BATCHES_AT_ONCE = 4
 
 
-def _sampled_rows(
-    method: Method, count: int, progress: float, key: tuple[object, ...]
-) -> list[int]:
-    """One coin per prompt, from the run's own generator."""
-    if not method.samples or progress < method.start:
-        return []
-    coins = torch.rand(count, generator=generator(*key, "coin"), dtype=torch.float64)
-    return (coins < method.coin).nonzero().flatten().tolist()
+@dataclass(frozen=True)
+class Responses:
+    """Rows to train on, and what making them took."""
+
+    # With the teacher's states where a row's loss needs them
+    batch: TokenBatch
+    # Behind the sampled rows
+    rollouts: tuple[Rollout, ...]
+    teacher_passes: int
+    # Tokens that went through the teacher
+    teacher_tokens: int
+    # By `Phase`
+    seconds: Mapping[str, float]
 
 
-def _merge(
-    examples: Sequence[Example],
-    sampled: list[int],
-    rollout: Rollout | None,
-    vocabulary: Vocabulary,
-) -> Batch:
-    """Sampled responses in their rows, ground truth in the others."""
-    if rollout is None:
-        return collate(examples, vocabulary.pad)
-    if len(sampled) == len(examples):
-        return rollout.batch
-    source = rollout.batch
-    rows = list(examples)
-    for j, i in enumerate(sampled):
-        start, stop = int(source.prompt_lengths[j]), int(source.lengths[j])
-        rows[i] = Example(rows[i].prompt, tuple(source.tokens[j, start:stop].tolist()))
-    batch = collate(rows, vocabulary.pad).to(source.tokens.device)
-    replaced = torch.zeros_like(batch.tokens, dtype=torch.bool)
-    if source.replaced is not None:
-        replaced[sampled, : source.tokens.shape[1]] = source.replaced
-    return dataclasses.replace(batch, replaced=replaced)
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch: a prompt, and where its response comes from."""
+
+    prompt: int  # its place in the known responses
+    source: Response
+    otherwise: bool  # whether that is the method's second source
 
 
-@torch.no_grad()
-def _teach(
-    teacher: PreTrainedModel,
-    batch: Batch,
-    sampled: list[int],
-    verified: Tensor | None,
-    known: Mapping[int, tuple[int, Tensor]],
-    size: int,
-) -> tuple[Batch, int, int]:
-    """The batch with the teacher's states, fresh ones in rows that do not have them already.
+@dataclass(frozen=True)
+class Responder:
+    """What the responses of a run are made with, at every step."""
 
-    verified: of the `sampled` rows; known: by row, the first position and the states from there.
-    `size` rows go through the teacher at once. Also gives its passes and their tokens.
+    method: Method
+    acceptance: Acceptance
+    distill: Distill
+    pair: Pair
+    known: KnownResponses
+    max_new_tokens: int
+    kept: StatesByExample = field(default_factory=dict)
+
+    @property
+    def rows_per_prompt(self) -> int:
+        return 2 if self.method.paired else 1
+
+    def respond(self, prompts: Sequence[int], progress: float, key: Key) -> Responses:
+        """Responses to these prompts, given by their places in the known responses.
+
+        The rows are in the prompts' order. The teacher scored every kept token of interleaved rows
+        while it verified them, and `kept` has its states at known responses, so that only the
+        other rows cost a forward pass of the teacher.
+
+        Args:
+            progress: the share of the run that is done.
+            key: names the random numbers of this step.
+        """
+        rows = plan_rows(self.method, prompts, progress, key)
+        watch = Stopwatch(self.pair.student.device)
+        rollouts = self._rollouts(rows, progress, key)
+        for rollout in rollouts.values():
+            watch.absorb(rollout.cost.watch.seconds, rest=Phase.DATA)
+        batch = self._merge(rows, rollouts).to(self.pair.student.device)
+        watch.lap(Phase.DATA)
+        passes = sum(rollout.cost.teacher_passes for rollout in rollouts.values())
+        tokens = sum(rollout.cost.teacher_tokens for rollout in rollouts.values())
+        losses = {self.method.loss_of(row.otherwise) for row in rows}
+        if batch.teacher_states is None and any(loss.needs_teacher for loss in losses):
+            batch, fresh_passes, fresh_tokens = self._teach(batch, rows, rollouts)
+            passes, tokens = passes + fresh_passes, tokens + fresh_tokens
+            watch.lap(Phase.TEACHER)
+        return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
+
+    def _rollouts(self, rows: Sequence[Row], progress: float, key: Key) -> dict[Response, Rollout]:
+        """A rollout for each sampled source. A row's random numbers do not depend on the others."""
+        rollouts = {}
+        noise = None
+        for source in dict.fromkeys(row.source for row in rows if row.source.sampled):
+            if noise is None:
+                noise = uniform_noise(len(rows), self.max_new_tokens, generator(*key, "noise"))
+            places = _places(rows, source)
+            rollouts[source] = sample(
+                self.pair.student,
+                [self._example(rows[place]).prompt for place in places],
+                self.pair.vocabulary,
+                self.distill.student_sampling,
+                self.max_new_tokens,
+                noise[:, places],
+                self._interleaving(progress) if source is Response.INTERLEAVED else None,
+                self.distill.block_size,
+            )
+        return rollouts
+
+    def _interleaving(self, progress: float) -> Interleaving:
+        assert self.pair.teacher is not None
+        return Interleaving(
+            self.pair.teacher, self.acceptance, self.distill.teacher_sampling, progress
+        )
+
+    def _example(self, row: Row) -> TokenExample:
+        """The known response of a row. A row that is sampled takes its prompt from it."""
+        source = Response.GROUND_TRUTH if row.source.sampled else row.source
+        return self.known[source][row.prompt]
+
+    def _merge(self, rows: Sequence[Row], rollouts: Mapping[Response, Rollout]) -> TokenBatch:
+        """One batch of sampled and known responses, each in its row."""
+        marks = None
+        if self.method.otherwise_loss is not None:
+            marks = torch.tensor([row.otherwise for row in rows])
+        if len(rollouts) == 1 and all(row.source.sampled for row in rows):
+            (rollout,) = rollouts.values()
+            return dataclasses.replace(rollout.batch, otherwise=marks)
+        examples = [self._example(row) for row in rows]
+        for source, rollout in rollouts.items():
+            responses = rollout.batch.responses()
+            for place, response in zip(_places(rows, source), responses, strict=True):
+                examples[place] = TokenExample(examples[place].prompt, response)
+        batch = collate(examples, self.pair.vocabulary.pad)
+        replaced = None
+        for source, rollout in rollouts.items():
+            batch = batch.to(rollout.batch.tokens.device)
+            if replaced is None:
+                replaced = torch.zeros_like(batch.tokens, dtype=torch.bool)
+            if rollout.batch.replaced is not None:
+                width = rollout.batch.tokens.shape[1]
+                replaced[_places(rows, source), :width] = rollout.batch.replaced
+        return dataclasses.replace(batch, replaced=replaced, otherwise=marks)
+
+    @torch.no_grad()
+    def _teach(
+        self, batch: TokenBatch, rows: Sequence[Row], rollouts: Mapping[Response, Rollout]
+    ) -> tuple[TokenBatch, int, int]:
+        """The batch with the teacher's states: fresh ones in rows that do not have them already.
+
+        Also gives the passes that took and the tokens in them.
+        """
+        teacher = self.pair.teacher
+        assert teacher is not None
+        shape = (*batch.tokens.shape, teacher.config.hidden_size)
+        states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
+        missing = set(range(len(rows)))
+        for place, row in enumerate(rows):
+            example = self._example(row)
+            if not row.source.sampled and example in self.kept:
+                first, own = len(example.prompt) - 1, self.kept[example]
+                states[place, first : first + len(own)] = own.to(states.device)
+                missing.remove(place)
+        for source, rollout in rollouts.items():
+            if (verified := rollout.batch.teacher_states) is not None:
+                places = _places(rows, source)
+                states[places, : verified.shape[1]] = verified
+                missing -= set(places)
+        # Rows of like length go through the teacher side by side.
+        order = sorted(sorted(missing), key=batch.lengths.tolist().__getitem__)
+        optimisation = self.distill.optimisation
+        size = _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        for places in parts:
+            part = batch.take(places)
+            states[places, : part.tokens.shape[1]] = batch_states(teacher, part).to(states.dtype)
+        tokens = int(batch.lengths[order].sum())
+        return dataclasses.replace(batch, teacher_states=states), len(parts), tokens
+
+
+def plan_rows(method: Method, prompts: Sequence[int], progress: float, key: Key) -> list[Row]:
+    """Where each prompt's response comes from: one coin per prompt, of the run's own generator.
+
+    A paired method has two rows per prompt, side by side.
     """
-    shape = (*batch.tokens.shape, teacher.config.hidden_size)
-    states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
-    missing = sorted(set(range(len(batch.tokens))) - known.keys())
-    for row, (first, own) in known.items():
-        states[row, first : first + len(own)] = own.to(states.device)
-    if verified is not None:
-        states[sampled, : verified.shape[1]] = verified
-        missing = sorted(set(missing) - set(sampled))
-    missing.sort(key=batch.lengths.tolist().__getitem__)  # like lengths side by side
-    parts = [missing[i : i + size] for i in range(0, len(missing), size)]
-    for rows in parts:
-        part = batch.take(rows)
-        fresh = batch_states(teacher, part)
-        states[rows, : part.tokens.shape[1]] = fresh.to(states.dtype)
-    tokens = int(batch.lengths[missing].sum())
-    return dataclasses.replace(batch, teacher_states=states), len(parts), tokens
+    first, second = (method.response, False), (method.otherwise, True)
+    if method.paired:
+        return [Row(prompt, *source) for prompt in prompts for source in (first, second)]
+    if progress < method.start:
+        return [Row(prompt, *second) for prompt in prompts]
+    coins = torch.rand(len(prompts), generator=generator(*key, "coin"), dtype=torch.float64)
+    return [
+        Row(prompt, *(first if heads else second))
+        for prompt, heads in zip(prompts, (coins < method.coin).tolist(), strict=True)
+    ]
+
+
+def _places(rows: Sequence[Row], source: Response) -> list[int]:
+    return [place for place, row in enumerate(rows) if row.source is source]
+
+
+def teacher_responses(
+    teacher: PreTrainedModel,
+    examples: Sequence[TokenExample],
+    vocabulary: Vocabulary,
+    max_new_tokens: int,
+    batch_size: int,
+    sampling: Sampling,
+    seed: int,
+) -> list[TokenExample]:
+    """The teacher's own responses to these examples' prompts, made once for a run."""
+    prompts = [example.prompt for example in examples]
+    noise = uniform_noise(len(prompts), max_new_tokens, generator(seed, "seq_kd"))
+    generated = generate(teacher, prompts, vocabulary, max_new_tokens, batch_size, sampling, noise)
+    pairs = zip(prompts, generated.responses, strict=True)
+    return [TokenExample(prompt, tuple(response)) for prompt, response in pairs]

@@ -5,13 +5,15 @@ Units and ranges stand above each field. Knows no torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skd.engine.settings import Acceptance, Sampling
-from skd.settings import STRICT, Fraction, Positive
+from skd.settings import STRICT, Fraction, Positive, describe_error, label, plain
+from skd.training.methods import METHODS
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,24 +86,50 @@ class Divergence:
             raise ValueError("beta 1 compares a model with itself; choose less")
 
 
+# How the teacher's own responses are decoded: its most likely tokens, or its distribution's samples
+DECODING = {"greedy": Sampling(temperature=0.0), "sample": Sampling(temperature=1.0)}
+
+
 @dataclass(frozen=True, config=STRICT)
 class MethodSettings:
-    method: Literal[
-        "sft",
-        "seq_kd",
-        "supervised_kd",
-        "on_policy_kd",
-        "on_policy_hard",
-        "imit_kd",
-        "skd",
-        "skd_mixed_loss",
-        "mixed_skd",
-        "two_stage_kd",
-    ]
+    # A name of `skd.training.methods.METHODS`
+    method: str
+    # Where the student begins: fine-tuned on the task first, or as it is
     student_init: Literal["sft", "instruct"] = "sft"
-    # Seq_kd: how the teacher's responses were made
+    # How the teacher's own responses are made, for methods that train on them
     decoding: Literal["greedy", "sample"] = "greedy"
     divergence: Divergence = Field(default_factory=Divergence)
     acceptance: Acceptance = Field(default_factory=Acceptance)
-    # None: distill.optimisation's
+    # Peak learning rate; None: that of `distill.optimisation`
     learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"there is no method {self.method!r}; choose of {', '.join(METHODS)}")
+
+
+def changed(row: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:
+    """A row of `methods` with other values at these paths. Raises `ValueError` for a wrong one."""
+    settings = plain(row)
+    for path, value in changes.items():
+        _put(settings, path, value)
+    try:
+        return TypeAdapter(MethodSettings).validate_python(settings)
+    except ValidationError as error:
+        given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
+        what = "; ".join(describe_error(entry) for entry in error.errors())
+        raise ValueError(f"{row.method} with {given}: {what}") from None
+
+
+def _put(settings: Any, path: str, value: Any) -> None:
+    *sections, last = path.split(".")
+    for section in sections:
+        settings = settings.get(section) if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or last not in settings:
+        raise ValueError(f"{path!r} is no setting of a row of `methods`")
+    if isinstance(settings[last], dict) and not isinstance(value, Mapping):
+        raise ValueError(
+            f"{path!r} is a section; its values are mappings, or name one of its settings "
+            f"({', '.join(f'{path}.{key}' for key in settings[last])})"
+        )
+    settings[last] = value

@@ -18,44 +18,46 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.engine.meter import TEACHER, Stopwatch
-from skd.engine.sequences import Example, Vocabulary, collate
+from skd.engine.meter import Phase, Stopwatch
+from skd.engine.sequences import TokenExample, Vocabulary, collate
 from skd.engine.states import batch_states, precision
 
-Setting = Literal["auto", "always", "never"]
+CacheSetting = Literal["auto", "always", "never"]
 LARGEST = 4 * 2**30  # bytes that `auto` writes for one set of examples at most
 
 
-class KeptStates(Mapping[Example, Tensor]):
-    """Example -> [len(response), d]: the states that predict its response.
+class KeptStates(Mapping[TokenExample, Tensor]):
+    """TokenExample -> [len(response), d]: the states that predict its response.
 
     seconds, passes, teacher_tokens: what making them took, whoever made them.
     """
 
-    def __init__(self, path: Path, examples: Sequence[Example], rows_at_once: int) -> None:
+    def __init__(self, path: Path, examples: Sequence[TokenExample], rows_at_once: int) -> None:
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             self.states: Tensor = file.get_tensor("states")
             self.seconds = float(file.metadata()["seconds"])
         self.passes = -(-len(examples) // rows_at_once)
         self.teacher_tokens = sum(len(e.prompt) + len(e.response) for e in examples)
-        self._spans: dict[Example, slice] = {}
+        self._spans: dict[TokenExample, slice] = {}
         start = 0
         for example in examples:
             stop = start + len(example.response)
             self._spans[example] = slice(start, stop)
             start = stop
 
-    def __getitem__(self, example: Example) -> Tensor:
+    def __getitem__(self, example: TokenExample) -> Tensor:
         return self.states[self._spans[example]]
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[TokenExample]:
         return iter(self._spans)
 
     def __len__(self) -> int:
         return len(self._spans)
 
 
-def pays(setting: Setting, uses: float, examples: Sequence[Example], teacher: object) -> bool:
+def pays(
+    setting: CacheSetting, uses: float, examples: Sequence[TokenExample], teacher: object
+) -> bool:
     """Whether to keep states that are asked for `uses` times in all.
 
     `auto`: where each is asked for more than once and the file is no larger than `LARGEST`. No
@@ -73,7 +75,7 @@ def pays(setting: Setting, uses: float, examples: Sequence[Example], teacher: ob
 def keep(
     path: Path,
     teacher: PreTrainedModel,
-    examples: Sequence[Example],
+    examples: Sequence[TokenExample],
     vocabulary: Vocabulary,
     rows_at_once: int,
 ) -> KeptStates:
@@ -86,7 +88,7 @@ def keep(
         states = _make(teacher, examples, vocabulary, rows_at_once)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        watch.lap(TEACHER)
+        watch.lap(Phase.TEACHER)
         save_file({"states": states}, partial, metadata={"seconds": f"{watch.total:.3f}"})
         partial.replace(path)
     return KeptStates(path, examples, rows_at_once)
@@ -94,7 +96,7 @@ def keep(
 
 def _make(
     teacher: PreTrainedModel,
-    examples: Sequence[Example],
+    examples: Sequence[TokenExample],
     vocabulary: Vocabulary,
     rows_at_once: int,
 ) -> Tensor:

@@ -1,90 +1,74 @@
 """The validation that selects weights: the task's metric, the loss and the distance to the teacher.
 
-Decoding is greedy (paper, section 4). Trains nothing and writes no files.
+Decoding is greedy (paper, section 4). The metric is handed in, since only its owner knows text.
+Trains nothing and writes no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from skd.engine.generation import generate
+from skd.engine.generation import Generated, generate
 from skd.engine.sampling import evaluating
-from skd.engine.sequences import Vocabulary, collate
+from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.states import batch_states
-from skd.metrics.score import score
-from skd.models.encoding import Encoded, decode
-from skd.tasks import TASKS
-from skd.training.losses import Predictions, method_loss
-from skd.training.methods import Method
+from skd.results.runs import Validation
+from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.methods import CROSS_ENTROPY
+from skd.training.responses import StatesByExample
 from skd.training.settings import Divergence
-from skd.training.teacher_cache import KeptStates
-
-_MEASURE = Method("ground_truth", cross_entropy=1.0)
 
 
-def validator(
-    task: str,
-    encoded: Encoded,
-    tokenizer: PreTrainedTokenizerBase,
-    vocabulary: Vocabulary,
-    max_new_tokens: int,
-    batch_size: int,
-    teacher: PreTrainedModel | None,
-    kept: KeptStates | None = None,
-) -> Callable[[PreTrainedModel], dict[str, float]]:
-    """-> loss (nats per token), kl to the teacher on ground truth, and the task's metric."""
-    primary = TASKS[task].primary
-    examples = encoded.examples
+@dataclass(frozen=True)
+class Validator:
+    """Scores a model on held-out examples."""
 
-    def validate(model: PreTrainedModel) -> dict[str, float]:
-        generated = generate(
-            model, [e.prompt for e in examples], vocabulary, max_new_tokens, batch_size
-        )
-        outputs = [decode(ids, tokenizer) for ids in generated.responses]
-        scores = score(task, encoded.rows, outputs, generated.stopped, only={primary})
-        numbers = {"metric": scores.system[primary]}
-        return numbers | _likelihood(model, teacher, encoded, vocabulary, batch_size, kept)
+    examples: Sequence[TokenExample]
+    # Greedy outputs of the examples' prompts -> the task's metric, percent
+    measure: Callable[[Generated], float]
+    vocabulary: Vocabulary
+    max_new_tokens: int
+    batch_size: int
+    teacher: PreTrainedModel | None = None
+    # The teacher's states at the examples' responses; None: made anew each time
+    kept: StatesByExample | None = None
 
-    return validate
+    def __call__(self, model: PreTrainedModel) -> Validation:
+        prompts = [example.prompt for example in self.examples]
+        generated = generate(model, prompts, self.vocabulary, self.max_new_tokens, self.batch_size)
+        loss, kl = self._along_the_ground_truth(model)
+        return Validation(metric=self.measure(generated), loss=loss, kl=kl)
 
+    @torch.no_grad()
+    def _along_the_ground_truth(self, model: PreTrainedModel) -> tuple[float, float | None]:
+        """Cross-entropy and KL(teacher ‖ model), nats per response token."""
+        loss_sum = kl_sum = 0.0
+        tokens = 0
+        with evaluating(model):
+            for start in range(0, len(self.examples), self.batch_size):
+                part = self.examples[start : start + self.batch_size]
+                batch = collate(part, self.vocabulary.pad).to(model.device)
+                student = Predictions(model, batch_states(model, batch)[batch.predictors])
+                terms = Terms(CROSS_ENTROPY, Divergence(), batch.targets)
+                teacher = self._teacher(part, batch)
+                loss, kl = response_loss(terms, student, teacher, self.vocabulary.size)
+                loss_sum += loss.item()
+                kl_sum += 0.0 if kl is None else kl.item()
+                tokens += batch.response_tokens
+        tokens = max(1, tokens)
+        return loss_sum / tokens, None if self.teacher is None else kl_sum / tokens
 
-@torch.no_grad()
-def _likelihood(
-    model: PreTrainedModel,
-    teacher: PreTrainedModel | None,
-    encoded: Encoded,
-    vocabulary: Vocabulary,
-    batch_size: int,
-    kept: KeptStates | None,
-) -> dict[str, float]:
-    loss = kl = 0.0
-    tokens = 0
-    with evaluating(model):
-        for start in range(0, len(encoded.examples), batch_size):
-            part = encoded.examples[start : start + batch_size]
-            batch = collate(part, vocabulary.pad).to(model.device)
-            student = Predictions(model, batch_states(model, batch)[batch.predictors])
-            other = None
-            if teacher is not None:
-                if kept is None:
-                    states = batch_states(teacher, batch)[batch.predictors]
-                else:
-                    states = torch.cat([kept[example] for example in part]).to(model.device)
-                other = Predictions(teacher, states)
-            total, kl_sum = method_loss(
-                _MEASURE,
-                Divergence(),
-                student,
-                other,
-                batch.targets,
-                None,
-                vocabulary.size,
-            )
-            loss += total.item()
-            kl += 0.0 if kl_sum is None else kl_sum.item()
-            tokens += batch.response_tokens
-    numbers = {"loss": loss / max(1, tokens)}
-    return numbers if teacher is None else numbers | {"kl": kl / max(1, tokens)}
+    def _teacher(self, part: Sequence[TokenExample], batch: TokenBatch) -> Predictions | None:
+        if self.teacher is None:
+            return None
+        states: Tensor
+        if self.kept is None:
+            states = batch_states(self.teacher, batch)[batch.predictors]
+        else:
+            states = torch.cat([self.kept[example] for example in part])
+        return Predictions(self.teacher, states.to(batch.tokens.device))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import params as config
+from pipelines import schema as config
 from pipelines.stages import prepare as stage
 from skd.data import cutting
 from skd.data import prepare as folder

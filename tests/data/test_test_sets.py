@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.params import Params, parse
+from pipelines.schema import Params, parse
 from pipelines.stages import prepare, prepare_tests
 from skd.errors import UserError
 

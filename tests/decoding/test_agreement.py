@@ -9,13 +9,15 @@ from scipy.stats import spearmanr
 from skd.decoding.agreement import POSITIONS, RANKS, TOP, agreement, judged
 from skd.engine.rollout import uniform_noise
 from skd.engine.sampling import Teacher, sample
-from skd.engine.sequences import Example, collate
+from skd.engine.sequences import TokenExample, collate
 from skd.engine.settings import Acceptance, Sampling
 from tests.reference import interleaved
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 STUDENT, TEACHER = build(seed=0), build(seed=1)
-EXAMPLES = [Example(p, (*r, *r, 1)) for p, r in zip(prompts(6), prompts(6, seed=4), strict=True)]
+EXAMPLES = [
+    TokenExample(p, (*r, *r, 1)) for p, r in zip(prompts(6), prompts(6, seed=4), strict=True)
+]
 BATCH = collate(EXAMPLES, pad_id=0)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from skd.engine.sequences import Example, collate
+from skd.engine.sequences import TokenExample, collate
 from tests.tiny import prompts
 
 
 def batch_of(count: int = 5, seed: int = 0):
     pairs = zip(prompts(count, seed), prompts(count, seed + 1), strict=True)
-    return collate([Example(p, (*r, 1)) for p, r in pairs], pad_id=0)
+    return collate([TokenExample(p, (*r, 1)) for p, r in pairs], pad_id=0)
 
 
 def test_the_first_response_token_is_trained_and_no_row_loses_any() -> None:
@@ -34,7 +34,9 @@ def test_the_first_response_token_is_trained_and_no_row_loses_any() -> None:
 
 def test_an_end_that_is_also_the_padding_stays_in_the_loss() -> None:
     end = 0  # pad == eos
-    batch = collate([Example((3, 4), (5, end)), Example((3,), (5, 6, 7, end))], pad_id=end)
+    batch = collate(
+        [TokenExample((3, 4), (5, end)), TokenExample((3,), (5, 6, 7, end))], pad_id=end
+    )
     assert batch.targets.tolist() == [5, end, 5, 6, 7, end]
 
 

@@ -9,13 +9,13 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
 from skd.engine.cache import check_decoder
-from skd.engine.sequences import Example, collate
+from skd.engine.sequences import TokenExample, collate
 from skd.engine.states import batch_states, head
 from skd.errors import UserError
 from tests.tiny import FAMILIES, SIZE, build, prompts
 
 PAIRS = zip(prompts(5), prompts(5, seed=1), strict=True)
-BATCH = collate([Example(p, (*r, 1)) for p, r in PAIRS], pad_id=0)
+BATCH = collate([TokenExample(p, (*r, 1)) for p, r in PAIRS], pad_id=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

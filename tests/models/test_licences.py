@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.params import Params, load
 from pipelines.runs.folders import BASE
+from pipelines.schema import Params, load
 from pipelines.stages.base import base, origin
 from skd.models import licences
 from skd.models.loading import write_reference

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.params import Params, parse
+from pipelines.schema import Params, parse
 from pipelines.stages import evaluate as stage
 from skd.files import write_json, write_text
 

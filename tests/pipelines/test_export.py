@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.params import load
+from pipelines.schema import load
 from pipelines.stages.export import Candidate, best, export
 from skd.files import write_json
 from tests.tiny import build

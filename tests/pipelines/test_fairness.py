@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.params import Params, load, parse
+from pipelines.schema import Params, load, parse
 from pipelines.stages.fairness import BUDGETS, LONGEST, STEPS, best, factors, longer, tries
 from skd.errors import UserError
 from skd.training.settings import Distill, Optimisation

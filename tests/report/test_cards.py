@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from pipelines.params import load
+from pipelines.schema import load
 from skd.report.reading.read import read_run
 from skd.report.sections.cards import cards
 from skd.report.sections.provenance import Provenance

@@ -14,7 +14,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
-from pipelines.params import load
+from pipelines.schema import load
 from pipelines.stages.report import main
 from skd.metrics.base import Batch
 from skd.metrics.score import score

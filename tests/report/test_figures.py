@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from pipelines.params import load
+from pipelines.schema import load
 from pipelines.stages.report import main
 from skd.report.figures.curves import curve
 from skd.report.figures.draw import figures

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from pipelines.params import load
+from pipelines.schema import load
 from skd.report.reading.read import read_run
 from skd.report.reading.run import Example, Model, Run
 from skd.report.sections.analyses import read_analyses

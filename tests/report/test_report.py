@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.params import load
+from pipelines.schema import load
 from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
 from skd.report.reading.read import read_run

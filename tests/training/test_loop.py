@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from skd.engine.meter import PHASES
-from skd.engine.sequences import Example
+from skd.engine.sequences import TokenExample
 from skd.engine.settings import Acceptance
 from skd.errors import UserError
 from skd.files import write_folder
@@ -24,7 +24,7 @@ from skd.training.settings import Distill, MethodSettings, Optimisation
 from skd.training.teacher_cache import keep
 from tests.tiny import VOCABULARY, build, prompts
 
-EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=5), strict=True)]
+EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=5), strict=True)]
 OPTIMISATION = Optimisation(
     steps=6, batch_size=4, learning_rate=0.01, validate_every=2, checkpoint_every=2
 )
@@ -186,11 +186,13 @@ def test_the_teacher_never_changes_or_gets_a_gradient(tmp_path) -> None:
 
 
 def test_an_empty_response_gives_no_nan(tmp_path) -> None:
-    rows = [Example((3, 4), ()), Example((5,), (6, 1))] * 4
+    rows = [TokenExample((3, 4), ()), TokenExample((5,), (6, 1))] * 4
     run = make_run(tmp_path, "sft", examples=rows, validate=rising())
     train(run)
     assert all(math.isfinite(row["loss"]) for row in log(tmp_path))
-    empty = make_run(tmp_path / "e", "sft", examples=[Example((3,), ())] * 4, validate=rising())
+    empty = make_run(
+        tmp_path / "e", "sft", examples=[TokenExample((3,), ())] * 4, validate=rising()
+    )
     train(empty)
     assert all(row["loss"] == 0.0 for row in log(tmp_path / "e"))
 

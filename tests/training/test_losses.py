@@ -6,39 +6,42 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from skd.engine.sequences import Batch, Example, collate
+from skd.engine.sequences import TokenBatch, TokenExample, collate
 from skd.engine.states import batch_states
 from skd.training import losses
-from skd.training.losses import Predictions, method_loss, token_loss
-from skd.training.methods import METHODS, Method
+from skd.training.losses import Predictions, Terms, response_loss, token_loss
+from skd.training.methods import CROSS_ENTROPY, DIVERGENCE, METHODS, Loss
 from skd.training.settings import Divergence
 from tests.reference import FORMULAS
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
-EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
+EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
 BATCH = collate(EXAMPLES, 0)
 MARKS = torch.rand(BATCH.response_tokens, generator=torch.Generator().manual_seed(0)) < 0.5
 
 
-def predictions(model, batch: Batch = BATCH) -> Predictions:
+def predictions(model, batch: TokenBatch = BATCH) -> Predictions:
     return Predictions(model, batch_states(model, batch)[batch.predictors])
 
 
-def whole_logits(model, batch: Batch = BATCH) -> torch.Tensor:
+def whole_logits(model, batch: TokenBatch = BATCH) -> torch.Tensor:
     return model(input_ids=batch.tokens, use_cache=False).logits[batch.predictors][:, :SIZE]
 
 
-def written_out(method: Method, divergence: Divergence, student, teacher, marks) -> torch.Tensor:
+def written_out(loss: Loss, divergence: Divergence, student, teacher, marks) -> torch.Tensor:
     """The sum over tokens as the table says it, by autograd and the formulas' own code."""
     total = torch.zeros((), dtype=torch.float64)
-    if method.divergence:
+    if loss.divergence:
         p, q = teacher.softmax(-1), student.softmax(-1)
-        total = total + method.divergence * FORMULAS[divergence.name](p, q, divergence.beta).sum()
-    if method.cross_entropy:
-        labels = teacher.argmax(-1) if method.label == "teacher_argmax" else BATCH.targets
+        total = (
+            total
+            + loss.divergence * FORMULAS[loss.fixed or divergence.name](p, q, divergence.beta).sum()
+        )
+    if loss.cross_entropy:
+        labels = teacher.argmax(-1) if loss.label == "teacher_argmax" else BATCH.targets
         each = cross_entropy(student, labels, reduction="none")
-        kept = marks if method.label == "replaced" else torch.ones_like(marks)
-        total = total + method.cross_entropy * (each * kept).sum()
+        kept = marks if loss.label == "replaced" else torch.ones_like(marks)
+        total = total + loss.cross_entropy * (each * kept).sum()
     return total
 
 
@@ -62,15 +65,14 @@ def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monk
         build(family, seed=s, vocab_size=SIZE + n, tie_word_embeddings=True)
         for s, n in ((1, 3), (2, 9))
     )
-    method, divergence = METHODS["skd_mixed_loss"], Divergence(name, 0.3)
+    loss, divergence = METHODS["skd_mixed_loss"].loss, Divergence(name, 0.3)
     with torch.no_grad():
         given, taught = predictions(teacher), whole_logits(teacher)
-    total, kl = method_loss(
-        method, divergence, predictions(student), given, BATCH.targets, None, SIZE
-    )
+    terms = Terms(loss, divergence, BATCH.targets)
+    total, kl = response_loss(terms, predictions(student), given, SIZE)
     (total / 7).backward()
     got = gradients(student)
-    wanted = written_out(method, divergence, whole_logits(student), taught, MARKS)
+    wanted = written_out(loss, divergence, whole_logits(student), taught, MARKS)
     (wanted / 7).backward()
     assert total.item() == pytest.approx(wanted.item(), rel=1e-12)
     for parameter, gradient in gradients(student).items():
@@ -80,29 +82,35 @@ def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monk
     assert kl.item() == pytest.approx(FORMULAS["forward_kl"](p, q, 0).sum().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "method", [*METHODS.values(), Method("interleaved", 0.3, 0.7, label="replaced")]
-)
-def test_every_method_is_the_weighted_sum_of_its_parts(method) -> None:
+LOSSES = {loss for method in METHODS.values() for loss in method.losses}
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, Loss(0.3, 0.7, label="replaced")])
+def test_every_loss_is_the_weighted_sum_of_its_parts(loss) -> None:
     source = torch.Generator().manual_seed(3)
     shape = (BATCH.response_tokens, SIZE)
     student = torch.randn(*shape, generator=source, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(*shape, generator=source, dtype=torch.float64)
-    values, _, gradient = token_loss(
-        method, Divergence(), student.detach().clone(), teacher.clone(), BATCH.targets, MARKS
-    )
-    wanted = written_out(method, Divergence(), student, teacher, MARKS)
+    terms = Terms(loss, Divergence(), BATCH.targets, MARKS)
+    values, _, gradient = token_loss(terms, student.detach().clone(), teacher.clone())
+    wanted = written_out(loss, Divergence(), student, teacher, MARKS)
     wanted.backward()
     assert values.sum().item() == pytest.approx(wanted.item(), rel=1e-12)
     assert torch.allclose(gradient, student.grad, atol=1e-12)
+
+
+def test_states_and_targets_must_be_as_many() -> None:
+    terms = Terms(CROSS_ENTROPY, Divergence(), BATCH.targets[1:])
+    with pytest.raises(ValueError, match="states predict"):
+        response_loss(terms, predictions(build()), None, SIZE)
 
 
 def test_the_gradient_of_a_biased_head_is_whole() -> None:
     student = build("phi3_sliding")  # its head has a bias in some releases
     size, width = student.lm_head.weight.shape
     student.lm_head = torch.nn.Linear(width, size, bias=True, dtype=torch.float64)
-    total, _ = method_loss(
-        METHODS["sft"], Divergence(), predictions(student), None, BATCH.targets, None, SIZE
+    total, _ = response_loss(
+        Terms(CROSS_ENTROPY, Divergence(), BATCH.targets), predictions(student), None, SIZE
     )
     total.backward()
     got = gradients(student)
@@ -112,8 +120,8 @@ def test_the_gradient_of_a_biased_head_is_whole() -> None:
 
 
 def test_without_a_teacher_there_is_no_divergence_to_log() -> None:
-    total, kl = method_loss(
-        METHODS["sft"], Divergence(), predictions(build()), None, BATCH.targets, None, SIZE
+    total, kl = response_loss(
+        Terms(CROSS_ENTROPY, Divergence(), BATCH.targets), predictions(build()), None, SIZE
     )
     assert kl is None
     wanted = cross_entropy(whole_logits(build()), BATCH.targets, reduction="sum")
@@ -124,8 +132,8 @@ def test_measuring_makes_no_gradients(monkeypatch) -> None:
     made = []
     monkeypatch.setattr(torch.autograd, "grad", lambda *given: made.append(given))
     with torch.no_grad():
-        method_loss(
-            METHODS["sft"], Divergence(), predictions(build()), None, BATCH.targets, None, SIZE
+        response_loss(
+            Terms(CROSS_ENTROPY, Divergence(), BATCH.targets), predictions(build()), None, SIZE
         )
     assert made == []
 
@@ -137,10 +145,10 @@ def test_a_real_vocabulary_keeps_single_precision_accurate(name) -> None:
     student, teacher = (
         3 * torch.randn(2, 4, 49_152, generator=source, dtype=torch.float64)
     ).unbind()
-    method, targets = METHODS["supervised_kd"], torch.tensor([0, 1, 2, 3])
+    terms = Terms(DIVERGENCE, Divergence(name), torch.tensor([0, 1, 2, 3]))
     pair = (student.float(), teacher.float())
-    exact = token_loss(method, Divergence(name), student, teacher, targets, None)
-    single = token_loss(method, Divergence(name), *pair, targets, None)
+    exact = token_loss(terms, student, teacher)
+    single = token_loss(terms, *pair)
     assert torch.allclose(single[0].double(), exact[0], rtol=1e-4, atol=1e-6)
     assert (single[2] - exact[2]).norm() <= 1e-4 * exact[2].norm()
 
@@ -152,15 +160,8 @@ def test_half_precision_models_get_a_single_precision_softmax(name) -> None:
     for dtype, cast in ((torch.float64, False), (torch.bfloat16, False), (torch.float32, True)):
         student, teacher = (build(seed=s, dtype=dtype, initializer_range=0.1) for s in (1, 2))
         with torch.autocast("cpu", torch.bfloat16, enabled=cast):
-            total, _ = method_loss(
-                METHODS["supervised_kd"],
-                Divergence(name),
-                predictions(student),
-                predictions(teacher),
-                BATCH.targets,
-                None,
-                SIZE,
-            )
+            terms = Terms(DIVERGENCE, Divergence(name), BATCH.targets)
+            total, _ = response_loss(terms, predictions(student), predictions(teacher), SIZE)
         assert total.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         total.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
@@ -180,28 +181,24 @@ def test_padded_embeddings_of_different_sizes_compare_on_the_common_vocabulary()
         }
     )
     student = predictions(build(seed=1, vocab_size=SIZE + 3))
+    terms = Terms(DIVERGENCE, Divergence(), BATCH.targets)
     values = [
-        method_loss(
-            METHODS["supervised_kd"],
-            Divergence(),
-            student,
-            predictions(teacher),
-            BATCH.targets,
-            None,
-            VOCABULARY.size,
-        )[0].item()
+        response_loss(terms, student, predictions(teacher), VOCABULARY.size)[0].item()
         for teacher in (plain, padded)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
 def test_padding_of_a_batch_does_not_change_its_loss() -> None:
-    model, examples = build(), [Example((3, 4, 5), (6, 1)), Example((7,), (8, 9, 10, 11, 1))]
+    model, examples = (
+        build(),
+        [TokenExample((3, 4, 5), (6, 1)), TokenExample((7,), (8, 9, 10, 11, 1))],
+    )
 
-    def total(rows: list[Example]) -> float:
+    def total(rows: list[TokenExample]) -> float:
         batch = collate(rows, pad_id=0)
         made = predictions(model, batch)
-        loss, _ = method_loss(METHODS["sft"], Divergence(), made, None, batch.targets, None, SIZE)
+        loss, _ = response_loss(Terms(CROSS_ENTROPY, Divergence(), batch.targets), made, None, SIZE)
         return loss.item()
 
     assert total(examples) == pytest.approx(sum(total([e]) for e in examples), rel=1e-12)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from skd.engine.sequences import Example, Vocabulary, collate
+from skd.engine.sequences import TokenExample, Vocabulary, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
 from skd.training.methods import METHODS, Method
@@ -16,7 +16,7 @@ from skd.training.settings import Distill, MethodSettings, Optimisation
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 DISTILL = Distill(Optimisation(steps=10, batch_size=4, learning_rate=0.1), Sampling(0.8))
-EXAMPLES = [Example(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
+EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
 
 
 def answer(

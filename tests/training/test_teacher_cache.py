@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skd.engine.sequences import Example, collate
+from skd.engine.sequences import TokenExample, collate
 from skd.engine.states import batch_states
 from skd.training import teacher_cache
 from skd.training.methods import METHODS
@@ -15,9 +15,10 @@ from skd.training.teacher_cache import KeptStates, keep, pays
 from tests.tiny import FAMILIES, VOCABULARY, build
 
 
-def examples(count: int = 7) -> list[Example]:
+def examples(count: int = 7) -> list[TokenExample]:
     return [
-        Example(tuple(range(2, 4 + i % 5)), (*range(5, 7 + i % 3), 10 + i, 1)) for i in range(count)
+        TokenExample(tuple(range(2, 4 + i % 5)), (*range(5, 7 + i % 3), 10 + i, 1))
+        for i in range(count)
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.params import load, parse
 from pipelines.profile import compose, names
+from pipelines.schema import load, parse
 from skd.errors import UserError
 from skd.settings import canonical, label
 

@@ -1,20 +1,21 @@
 """The typed form of `params.yaml`: its sections together, and what they say of each other.
 
-Loading is strict: an unknown key, a wrong type or a value out of range is one error
-that names the parameter. This module knows no DVC, no Prefect and no torch; it does
-not decide what depends on what (`dvc.yaml` does).
+Loading is strict: an unknown key, a wrong type or a value out of range is an error that names the
+parameter. Stages read their own sections alone (`pipelines.parameters`); the first stage and the
+tools read the whole file through here. Refuses to know DVC, Prefect, torch, and what depends on
+what, which `dvc.yaml` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from pipelines.parameters import PARAMETERS, read_yaml
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.experiment import Experiment
 from pipelines.settings.fairness import Fairness
@@ -26,8 +27,8 @@ from pipelines.settings.sweeps import Sweep
 from skd.data.settings import Data
 from skd.errors import UserError
 from skd.models.settings import Budget, Models
-from skd.settings import STRICT, Name, describe_error, label, plain
-from skd.training.settings import Distill, MethodSettings, Sft
+from skd.settings import STRICT, Name, describe_error, label
+from skd.training.settings import Distill, MethodSettings, Sft, changed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -63,14 +64,14 @@ class Params:
         for name in self.experiment.sweeps:
             row = self.sweeps[name]
             for value in row.values:
-                self.vary(row, value)
+                row.varied(self.methods[row.method], value)
             labels = [label(value) for value in row.values]
             for twice in {text for text in labels if labels.count(text) > 1}:
                 raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
         if self.experiment.fairness:
             for method, knob in self.fairness.knobs.items():
                 for value in knob.values:
-                    self.changed(method, {knob.setting: value})
+                    changed(self.methods[method], {knob.setting: value})
 
     def _references(self) -> Iterator[tuple[str, Iterable[Any], str, Container[Any]]]:
         """What names what: (parameter, its names, what to say of a wrong one, what there is)."""
@@ -124,54 +125,16 @@ class Params:
                 "a test set is of its task's kind"
             )
 
-    def vary(self, sweep: Sweep, value: Any) -> MethodSettings:
-        """The sweep's method with its setting at `value`; raises `ValueError` if there is none."""
-        if sweep.setting == "student_examples":
-            return self.methods[sweep.method]
-        return self.changed(sweep.method, {sweep.setting: value})
 
-    def changed(self, method: str, changes: Mapping[str, Any]) -> MethodSettings:
-        """A row of `methods` with other values at these paths; `ValueError` for a wrong one."""
-        settings = plain(self.methods[method])
-        for path, value in changes.items():
-            _put(settings, path, value)
-        try:
-            return TypeAdapter(MethodSettings).validate_python(settings)
-        except ValidationError as error:
-            given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
-            what = "; ".join(describe_error(e) for e in error.errors())
-            raise ValueError(f"{method} with {given}: {what}") from None
+def load(file: Path = PARAMETERS) -> Params:
+    """Read and check a whole parameter file. Raises `UserError` naming each bad parameter."""
+    return parse(read_yaml(file), str(file))
 
 
-def _put(settings: Any, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for part in parents:
-        settings = settings.get(part) if isinstance(settings, dict) else None
-    if not isinstance(settings, dict) or last not in settings:
-        raise ValueError(f"{path!r} is no setting of a row of `methods`")
-    if isinstance(settings[last], dict) and not isinstance(value, Mapping):
-        raise ValueError(
-            f"{path!r} is a section; its values are mappings, or name one of its settings "
-            f"({', '.join(f'{path}.{key}' for key in settings[last])})"
-        )
-    settings[last] = value
-
-
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a parameter file. Raises `UserError` naming each bad parameter."""
+def parse(document: object, origin: str = str(PARAMETERS)) -> Params:
+    """Check what stands in a parameter file. Raises `UserError` naming each bad parameter."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such parameter file; run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    return parse(raw, str(path))
-
-
-def parse(raw: object, origin: str = "params.yaml") -> Params:
-    try:
-        return TypeAdapter(Params).validate_python(raw)
+        return TypeAdapter(Params).validate_python(document)
     except ValidationError as error:
-        raise UserError(
-            "\n".join(f"{origin}: {describe_error(e)}" for e in error.errors())
-        ) from None
+        lines = [f"{origin}: {describe_error(entry)}" for entry in error.errors()]
+        raise UserError("\n".join(lines)) from None

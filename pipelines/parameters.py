@@ -1,0 +1,87 @@
+"""What a stage reads of `params.yaml`: a dataclass whose fields are the parameters.
+
+A stage reads nothing else, and `dvc.yaml` tracks the same parameters (a test compares the two), so
+no value can change a stage's work without DVC's knowledge. The section `runtime` says how this
+machine works; stages may read it, and DVC does not track it. What the parameters say of each other is
+`pipelines.schema`'s matter, which the first stage checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from skd.errors import UserError
+from skd.settings import describe_error
+
+PARAMETERS = Path("params.yaml")
+UNTRACKED = "runtime"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a field's parameter stands, with dots; `{item}` is the row that the stage works on.
+
+    Written as `Annotated[list[str], At("experiment.tasks")]`. A field without it has the parameter
+    of its own name.
+    """
+
+    path: str
+
+
+def paths(kind: type) -> dict[str, str]:
+    """Field -> path of its parameter, for a dataclass of parameters."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: _path(field.name, hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMETERS) -> T:
+    """The parameters that `kind` names, checked. `item` is the row that the stage works on.
+
+    Raises:
+        UserError: a parameter is missing, unknown or wrong; each one is named.
+    """
+    document = read_yaml(file)
+    hints = get_type_hints(kind, include_extras=True)
+    values, complaints = {}, []
+    for field, path in paths(kind).items():
+        path = path.replace("{item}", item or "")
+        try:
+            raw = _lookup(document, path)
+            values[field] = TypeAdapter(hints[field]).validate_python(raw)
+        except KeyError:
+            complaints.append(f"parameter {path!r} is missing")
+        except ValidationError as error:
+            complaints += [describe_error(entry, path) for entry in error.errors()]
+    if complaints:
+        raise UserError("\n".join(f"{file}: {complaint}" for complaint in complaints))
+    return kind(**values)
+
+
+def read_yaml(file: Path = PARAMETERS) -> Any:
+    """A parameter file as it stands. Raises `UserError` when there is none or it cannot be read."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such parameter file; run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {error}") from None
+
+
+def _path(name: str, hint: Any) -> str:
+    marks = [argument.path for argument in get_args(hint)[1:] if isinstance(argument, At)]
+    return marks[0] if marks else name
+
+
+def _lookup(document: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(document, dict):
+            raise KeyError(path)
+        document = document[part]
+    return document

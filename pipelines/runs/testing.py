@@ -1,0 +1,166 @@
+"""Testing one model on one split: greedy outputs and their scores, kept in scratch.
+
+What was tested stays in scratch under the hash of everything it depends on, so a change that
+touches one method tests that method's students alone. Refuses to know stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from pipelines.closure import code_of
+from pipelines.runs.inputs import DATA, read_card, test_rows
+from pipelines.runs.machine import Machine
+from pipelines.runs.scratch import alone, fingerprint, key
+from pipelines.settings.evaluate import Evaluate
+from skd.engine.generation import generate
+from skd.metrics.base import Comet
+from skd.metrics.score import score
+from skd.models.encoding import Row, decode, encode
+from skd.models.loading import load_model, load_tokenizer
+from skd.models.pairs import common_vocabulary
+from skd.models.settings import Budget
+from skd.results.evaluation import ALL_SEEDS, OutputRecord
+from skd.results.files import write_result
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to test."""
+
+    task: str
+    model: str
+    # None: no experiment seed touches it
+    seed: int | None
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """Test rows, and how they are put to the models of a task."""
+
+    # Whose models are scored
+    task: str
+    # A name of `skd.tasks`' table
+    kind: str
+    prompt: str
+    budget: Budget
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class TestedModel:
+    name: str
+    # A seed or ALL_SEEDS
+    seed: str
+    # Metric -> percent
+    system: dict[str, float]
+    # Metric -> how it was computed
+    signatures: dict[str, str]
+    # Metric -> why
+    not_scored: dict[str, str]
+    records: list[OutputRecord]
+
+
+def own_split(task: str, budgets: dict[str, Budget]) -> TestSplit:
+    """The test split of a task."""
+    return _load_split(DATA / task, task, budgets)
+
+
+def test_split(folder: Path, budgets: dict[str, Budget]) -> TestSplit:
+    """A set that is only tested, for the models of the task that its card names."""
+    return _load_split(folder, str(read_card(folder).tests), budgets)
+
+
+def _load_split(folder: Path, task: str, budgets: dict[str, Budget]) -> TestSplit:
+    card = read_card(folder)
+    budget = budgets.get(folder.name, budgets[task])
+    if budget.too_long == "drop":  # training rows may go, but test rows must all be scored
+        budget = replace(budget, too_long="truncate")
+    return TestSplit(task, card.task, card.prompt, budget, test_rows(folder))
+
+
+def test_job(
+    settings: Evaluate, split: TestSplit, subject: Subject, machine: Machine
+) -> Callable[[int], TestedModel]:
+    """The job that tests one model, or finds it tested."""
+    dependencies = (
+        subject.model,
+        subject.seed,
+        fingerprint(subject.folder),
+        vars(split),
+        settings,
+        machine.device.type,
+        code_of("pipelines.runs.testing"),
+    )
+    name = f"test-{subject.task}-{subject.model}-{key(*dependencies)}.json"
+    path = machine.scratch / name
+
+    def job(position: int) -> TestedModel:
+        with alone(path):
+            if not path.exists():
+                write_result(path, _test(settings, split, subject, machine, position))
+        return TypeAdapter(TestedModel).validate_json(path.read_bytes())
+
+    return job
+
+
+def _test(
+    settings: Evaluate, split: TestSplit, subject: Subject, machine: Machine, position: int
+) -> TestedModel:
+    tokenizer = load_tokenizer(subject.folder)
+    encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
+    model = load_model(subject.folder, machine.device)
+    generated = generate(
+        model,
+        [example.prompt for example in encoded.examples],
+        common_vocabulary(tokenizer, model),
+        split.budget.max_new_tokens,
+        settings.batch_size,
+    )
+    outputs = [decode(ids, tokenizer) for ids in generated.responses]
+    scores = score(
+        split.kind,
+        encoded.rows,
+        outputs,
+        generated.stopped,
+        comet=_comet(settings, machine, position),
+    )
+    records = [
+        OutputRecord(
+            model=subject.model,
+            seed=subject.seed,
+            id=str(row["id"]),
+            output=outputs[place],
+            stopped=generated.stopped[place],
+            tokens=len(generated.responses[place]),
+            scores=_scores_of(scores.per_example, place),
+        )
+        for place, row in enumerate(encoded.rows)
+    ]
+    return TestedModel(
+        name=subject.model,
+        seed=ALL_SEEDS if subject.seed is None else str(subject.seed),
+        system={name: round(value, 4) for name, value in scores.system.items()},
+        signatures=scores.signatures,
+        not_scored=scores.not_scored,
+        records=records,
+    )
+
+
+def _scores_of(per_example: Mapping[str, Sequence[float]], place: int) -> dict[str, float | None]:
+    """An example's scores by metric; None where a metric says nothing of it."""
+    values = {name: scores[place] for name, scores in per_example.items()}
+    return {name: None if value != value else round(value, 4) for name, value in values.items()}
+
+
+def _comet(settings: Evaluate, machine: Machine, position: int) -> Comet | None:
+    if settings.comet is None:
+        return None
+    cache = machine.scratch / "comet" / "scores.sqlite"
+    bar = position if machine.progress else None
+    return Comet(settings.comet, settings.comet_encoder, cache, bar)

@@ -19,9 +19,9 @@ from skd.files import write_folder
 
 
 def save_state(
-    target: Path, model: torch.nn.Module, optimizer: Optimizer, facts: dict[str, Any]
+    target: Path, model: torch.nn.Module, optimizer: Optimizer, counts: dict[str, Any]
 ) -> None:
-    """Weights, optimiser moments and JSON facts (the step among them)."""
+    """Write weights, optimiser moments and what the run has counted, the step among it."""
 
     def fill(folder: Path) -> None:
         save_file(_trainable(model), folder / "model.safetensors")
@@ -31,13 +31,13 @@ def save_state(
             for name, value in state.items()
         }
         save_file(moments, folder / "optimizer.safetensors")
-        (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
     write_folder(target, fill)
 
 
 def load_state(source: Path, model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
-    """Restore what `save_state` wrote and return its facts; None if there is no state."""
+    """Restore what `save_state` wrote and return its counts; None if there is no state."""
     if not source.exists():
         return None
     parameters = load_file(source / "model.safetensors")
@@ -50,8 +50,8 @@ def load_state(source: Path, model: torch.nn.Module, optimizer: Optimizer) -> di
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    facts: dict[str, Any] = json.loads((source / "facts.json").read_text(encoding="utf-8"))
-    return facts
+    counts: dict[str, Any] = json.loads((source / "counts.json").read_text(encoding="utf-8"))
+    return counts
 
 
 def _trainable(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -186,7 +186,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _student_logits(model: PreTrainedModel, states: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The output embedding's products [n, rows of it], and the logits [n, size] made of them.
+    """The output embedding's products [1, n, rows of it], and the logits [n, size] made of them.
 
     Families differ in what they do between the two: Gemma 2 caps, Granite divides.
     """
@@ -226,13 +226,13 @@ def _losses_and_gradient_(
 
 
 def _through_the_head(logits: Tensor, products: Tensor) -> Tensor:
-    """∂loss/∂products, where the logits' memory holds ∂loss/∂logits by now.
+    """∂loss/∂products [n, rows of the embedding], where the logits' memory holds ∂loss/∂logits by now.
 
     The way back leads through the cut to the common vocabulary and the family's own capping and
     scaling, as autograd recorded them.
     """
     (by_products,) = torch.autograd.grad(logits, products, logits.data)
-    return by_products
+    return by_products[0]  # the head sees the tokens as one row
 
 
 def _add_product(

@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from skd.engine.sequences import TokenExample, Vocabulary, collate
+from skd.engine.pair import Pair
+from skd.engine.sequences import TokenExample, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
-from skd.training.methods import METHODS, Method
-from skd.training.responses import Responses, respond
-from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.methods import METHODS, Method, Response
+from skd.training.responses import Responder, Responses, plan_rows, teacher_responses
+from skd.training.settings import Distill, Optimisation
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 DISTILL = Distill(Optimisation(steps=10, batch_size=4, learning_rate=0.1), Sampling(0.8))
-EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
+PROMPTS = prompts(8)
+EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(PROMPTS, prompts(8, seed=5), strict=True)]
+TAUGHT = [TokenExample(p, (*r, 1)) for p, r in zip(PROMPTS, prompts(8, seed=6), strict=True)]
+KEY = (20, "rollout", 0)
 
 
 def answer(
-    method: Method, *, progress: float = 0.0, key=(20, "rollout", 0), examples=EXAMPLES
+    method: Method, *, progress: float = 0.0, key=KEY, copies: int = 1, k: float = 3
 ) -> Responses:
-    settings = MethodSettings("skd", acceptance=Acceptance("top_k", 3))
-    return respond(
-        method, settings, DISTILL, build(seed=1), build(seed=2), examples, VOCABULARY, 10,
-        progress, key,
-    )  # fmt: skip
+    known = {Response.GROUND_TRUTH: EXAMPLES * copies, Response.TEACHER: TAUGHT * copies}
+    pair = Pair(build(seed=1), build(seed=2), VOCABULARY)
+    responder = Responder(method, Acceptance("top_k", k), DISTILL, pair, known, 10)
+    return responder.respond(range(8 * copies), progress, key)
+
+
+def texts(responses: Responses) -> list[tuple[int, ...]]:
+    """Each row's prompt and response."""
+    batch = responses.batch
+    return [
+        tuple(row[:stop].tolist()) for row, stop in zip(batch.tokens, batch.lengths, strict=True)
+    ]
+
+
+def whole(examples: list[TokenExample]) -> list[tuple[int, ...]]:
+    return [example.prompt + example.response for example in examples]
 
 
 def test_the_table_is_the_one_of_the_specification() -> None:
-    assert {name: (m.response, m.coin, m.start) for name, m in METHODS.items()} == {
-        "sft": ("ground_truth", 1.0, 0.0),
-        "seq_kd": ("teacher", 1.0, 0.0),
-        "supervised_kd": ("ground_truth", 1.0, 0.0),
-        "on_policy_kd": ("student", 1.0, 0.0),
-        "on_policy_hard": ("student", 1.0, 0.0),
-        "imit_kd": ("student", 0.5, 0.0),
-        "skd": ("interleaved", 1.0, 0.0),
-        "skd_mixed_loss": ("interleaved", 1.0, 0.0),
-        "mixed_skd": ("interleaved", 0.5, 0.0),
-        "two_stage_kd": ("student", 1.0, 0.5),
+    assert {name: (m.response, m.coin, m.start, m.otherwise) for name, m in METHODS.items()} == {
+        "sft": ("ground_truth", 1.0, 0.0, "ground_truth"),
+        "seq_kd": ("teacher", 1.0, 0.0, "ground_truth"),
+        "supervised_kd": ("ground_truth", 1.0, 0.0, "ground_truth"),
+        "on_policy_kd": ("student", 1.0, 0.0, "ground_truth"),
+        "on_policy_hard": ("student", 1.0, 0.0, "ground_truth"),
+        "imit_kd": ("student", 0.5, 0.0, "ground_truth"),
+        "skd": ("interleaved", 1.0, 0.0, "ground_truth"),
+        "skd_mixed_loss": ("interleaved", 1.0, 0.0, "ground_truth"),
+        "mixed_skd": ("interleaved", 0.5, 0.0, "ground_truth"),
+        "two_stage_kd": ("student", 1.0, 0.5, "ground_truth"),
+        "distillm2": ("student", 1.0, 0.0, "teacher"),
+        "seq_kd_then_skd": ("interleaved", 1.0, 0.5, "teacher"),
     }
+    assert {name for name, method in METHODS.items() if not method.baseline} == {
+        "skd", "skd_mixed_loss", "mixed_skd", "seq_kd_then_skd",
+    }  # fmt: skip
+
+
+def test_the_table_needs_no_torch() -> None:
+    code = "import sys; import skd.training.methods; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_coin_of_0_is_supervised_and_of_1_is_on_policy() -> None:
@@ -53,34 +80,58 @@ def test_a_coin_of_0_is_supervised_and_of_1_is_on_policy() -> None:
 
 
 def test_the_coin_is_one_decision_per_prompt_fair_and_repeatable() -> None:
-    many = EXAMPLES * 50
-    made = answer(METHODS["imit_kd"], examples=many)
-    first, rollout = made.batch, made.rollout
-    again = answer(METHODS["imit_kd"], examples=many).batch
-    other = answer(METHODS["imit_kd"], examples=many, key=(21, "rollout", 0)).batch
-    assert torch.equal(first.tokens, again.tokens)
-    assert first.tokens.shape != other.tokens.shape or not torch.equal(first.tokens, other.tokens)
-    assert rollout is not None
-    share = len(rollout.batch.tokens) / len(many)
-    assert abs(share - 0.5) < 5 * 0.5 / len(many) ** 0.5
-    truth = {e.prompt + e.response for e in EXAMPLES}
-    rows = [
-        tuple(row[:stop].tolist()) for row, stop in zip(first.tokens, first.lengths, strict=True)
-    ]
-    assert sum(row not in truth for row in rows) <= len(rollout.batch.tokens)
+    first = answer(METHODS["imit_kd"], copies=50)
+    again = answer(METHODS["imit_kd"], copies=50)
+    other = answer(METHODS["imit_kd"], copies=50, key=(21, "rollout", 0))
+    assert texts(first) == texts(again) != texts(other)
+    (rollout,) = first.rollouts
+    sampled, count = len(rollout.batch.tokens), len(first.batch.tokens)
+    assert abs(sampled / count - 0.5) < 5 * 0.5 / count**0.5
+    truth = set(whole(EXAMPLES))
+    assert sum(row not in truth for row in texts(first)) <= sampled
 
 
-def test_two_stage_changes_from_ground_truth_to_samples_at_half() -> None:
+@pytest.mark.parametrize("first", Response)
+@pytest.mark.parametrize("second", Response)
+def test_a_coin_falls_between_any_two_sources(first, second) -> None:
+    """Each row is what its source alone would have given."""
+    method = dataclasses.replace(METHODS["skd"], response=first, otherwise=second, coin=0.5)
+    alone = {
+        source: texts(answer(dataclasses.replace(METHODS["skd"], response=source)))
+        for source in (first, second)
+    }
+    planned = plan_rows(method, range(8), 0.0, KEY)
+    assert {row.otherwise for row in planned} == {False, True}
+    wanted = [alone[row.source][place] for place, row in enumerate(planned)]
+    assert texts(answer(method)) == wanted
+
+
+def test_two_stages_change_their_source_at_half() -> None:
     before = answer(METHODS["two_stage_kd"], progress=0.49)
-    assert before.rollout is None
+    assert before.rollouts == ()
     assert torch.equal(before.batch.tokens, collate(EXAMPLES, 0).tokens)
-    assert answer(METHODS["two_stage_kd"], progress=0.5).rollout is not None
+    assert len(answer(METHODS["two_stage_kd"], progress=0.5).rollouts) == 1
+    then = METHODS["seq_kd_then_skd"]
+    first, second = answer(then, progress=0.49), answer(then, progress=0.5)
+    assert texts(first) == whole(TAUGHT)
+    assert (first.teacher_passes, first.batch.teacher_states) == (0, None)
+    assert texts(second) == texts(answer(METHODS["skd"], progress=0.5))
+
+
+def test_a_paired_method_has_both_responses_of_every_prompt_side_by_side() -> None:
+    responses = answer(METHODS["distillm2"])
+    rows = texts(responses)
+    assert rows[1::2] == whole(TAUGHT)
+    assert responses.batch.otherwise is not None
+    assert responses.batch.otherwise.tolist() == [False, True] * 8
+    (rollout,) = responses.rollouts
+    assert [row[: len(p)] for row, p in zip(rows[::2], PROMPTS, strict=True)] == PROMPTS
+    assert len(rollout.batch.tokens) == 8
 
 
 def test_mixed_skd_keeps_its_marks_in_their_rows() -> None:
-    made = answer(METHODS["mixed_skd"])
-    batch, rollout = made.batch, made.rollout
-    assert rollout is not None
+    responses = answer(METHODS["mixed_skd"])
+    batch, (rollout,) = responses.batch, responses.rollouts
     assert batch.replaced is not None
     assert int(batch.replaced.sum()) == rollout.replacements > 0
     assert not batch.replaced[~batch.response_mask].any()
@@ -92,31 +143,37 @@ def test_the_teachers_states_are_those_of_a_fresh_forward(name) -> None:
 
     Norms and eager attention's softmax compute in fp32, in sums whose order follows the shape.
     """
-    made = answer(METHODS[name], progress=0.6)
-    batch, teacher = made.batch, build(seed=2)
+    responses = answer(METHODS[name], progress=0.6)
+    batch, teacher = responses.batch, build(seed=2)
     assert batch.teacher_states is not None
     wanted = batch_states(teacher, batch)[batch.predictors]
     assert torch.allclose(batch.teacher_states[batch.predictors], wanted, atol=1e-5)
-    assert made.teacher_passes > 0
+    assert responses.teacher_passes > 0
 
 
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.needs_teacher])
 def test_a_method_without_a_teacher_asks_it_nothing(name) -> None:
-    made = answer(METHODS[name])
-    assert (made.batch.teacher_states, made.teacher_passes, made.teacher_tokens) == (None, 0, 0)
+    responses = answer(METHODS[name])
+    assert responses.batch.teacher_states is None
+    assert (responses.teacher_passes, responses.teacher_tokens) == (0, 0)
 
 
 def test_verified_rows_cost_no_second_teacher_forward() -> None:
-    made = answer(METHODS["skd"])
-    assert made.rollout is not None
-    assert made.teacher_passes == made.rollout.cost.teacher_passes
-    assert made.teacher_tokens == made.rollout.cost.teacher_tokens
+    responses = answer(METHODS["skd"])
+    (rollout,) = responses.rollouts
+    assert responses.teacher_passes == rollout.cost.teacher_passes
+    assert responses.teacher_tokens == rollout.cost.teacher_tokens
 
 
 def test_an_unbounded_rule_makes_skd_the_on_policy_method() -> None:
-    settings = MethodSettings("skd", acceptance=Acceptance("top_k", SIZE))
-    skd = respond(
-        METHODS["skd"], settings, DISTILL, build(seed=1), build(seed=2), EXAMPLES,
-        Vocabulary(SIZE, (1, 2), 0, (0,)), 10, 0.0, (20, "rollout", 0),
-    ).batch  # fmt: skip
-    assert torch.equal(skd.tokens, answer(METHODS["on_policy_kd"]).batch.tokens)
+    assert texts(answer(METHODS["skd"], k=SIZE)) == texts(answer(METHODS["on_policy_kd"]))
+
+
+def test_the_teachers_own_responses_are_made_in_the_examples_order() -> None:
+    made = teacher_responses(build(seed=2), EXAMPLES, VOCABULARY, 10, 3, Sampling(0.0), 20)
+    alone = [
+        teacher_responses(build(seed=2), [example], VOCABULARY, 10, 3, Sampling(0.0), 20)[0]
+        for example in EXAMPLES
+    ]
+    assert made == alone
+    assert [example.prompt for example in made] == PROMPTS

@@ -78,4 +78,6 @@ def test_the_share_of_rows_known_beforehand() -> None:
         "skd_mixed_loss": 0.0,
         "mixed_skd": 0.5,
         "two_stage_kd": 0.5,
+        "distillm2": 1.0,
+        "seq_kd_then_skd": 0.0,
     }

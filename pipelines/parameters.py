@@ -2,8 +2,8 @@
 
 A stage reads nothing else, and `dvc.yaml` tracks the same parameters (a test compares the two), so
 no value can change a stage's work without DVC's knowledge. The section `runtime` says how this
-machine works; stages may read it, and DVC does not track it. What the parameters say of each other is
-`pipelines.schema`'s matter, which the first stage checks.
+machine works; stages may read it, and DVC does not track it. What the parameters say of each other
+is `pipelines.schema`'s matter, which the first stage checks.
 """
 
 from __future__ import annotations

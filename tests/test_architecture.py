@@ -1,14 +1,18 @@
-"""The walls: who imports whom, and that every stage's `deps` list the code it runs."""
+"""The walls: who imports whom, and that every stage depends on the code and values it uses."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.closure import closure
+from pipelines.closure import closure, code_lines
+from pipelines.parameters import UNTRACKED, paths
+from pipelines.stages.code import stages, write_code
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -105,28 +109,73 @@ def test_every_module_says_what_it_is() -> None:
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_the_code_it_imports_and_no_more(stage) -> None:
-    definition = STAGES[stage]
-    module = definition["cmd"].split()[2]
-    listed = {dep for dep in definition["deps"] if dep.endswith(".py")}
-    assert listed == set(closure(module)), f"python -m pipelines.closure {module} prints the list"
+def test_the_committed_code_lists_are_current(tmp_path) -> None:
+    write_code(tmp_path / "code")
+    wanted = {path.name: path.read_text() for path in (tmp_path / "code").iterdir()}
+    committed = {path.name: path.read_text() for path in (ROOT / "code").iterdir()}
+    assert committed == wanted, "run `dvc repro code` and commit code/"
+
+
+def test_every_stage_depends_on_its_own_code_list_and_on_no_source_file() -> None:
+    assert set(STAGES) == {"code", *stages()}
+    for name, definition in STAGES.items():
+        if name != "code":
+            assert f"code/{name}.txt" in definition["deps"], name
+            assert not [dep for dep in definition["deps"] if dep.endswith(".py")], name
+
+
+def package(root: Path, **modules: str) -> Path:
+    (root / "skd").mkdir(parents=True)
+    for name, text in {"__init__": "", **modules}.items():
+        (root / "skd" / f"{name}.py").write_text(text)
+    return root
 
 
 def test_the_closure_follows_lazy_and_relative_packages(tmp_path) -> None:
-    package = tmp_path / "skd"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "a.py").write_text("def f():\n    from skd import b\n")
-    (package / "b.py").write_text("import skd.c\n")
-    (package / "c.py").write_text("x = 1\n")
-    (package / "d.py").write_text("x = 1\n")
-    assert closure("skd.a", tmp_path) == ["skd/a.py", "skd/b.py", "skd/c.py"]
+    root = package(
+        tmp_path,
+        a="def f():\n    from skd import b\n",
+        b="import skd.c\n",
+        c="x = 1\n",
+        d="x = 1\n",
+    )
+    assert closure("skd.a", root) == ["skd/a.py", "skd/b.py", "skd/c.py"]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ('"""Doc."""\n\n# why\ndef f(x):\n    """Doc."""\n    return (x + 1)\n', True),
+        ("def f(x): return x + 2\n", False),
+        ("def f(y): return y + 1\n", False),
+        ("def f(x): return None\n", False),
+    ],
+)
+def test_a_hash_is_of_the_meaning_and_not_of_the_prose(tmp_path, other, same) -> None:
+    first = package(tmp_path / "1", a="def f(x):\n    return x + 1\n")
+    second = package(tmp_path / "2", a=other)
+    assert (code_lines("skd.a", first) == code_lines("skd.a", second)) is same
+
+
+def test_training_depends_on_no_report_no_comet_and_no_statistics() -> None:
+    for stage in ("base", "sft", "distill"):
+        files = (ROOT / "code" / f"{stage}.txt").read_text()
+        for name in ("skd/report", "comet", "bleu", "statistics", "skd/decoding", "settings/report"):
+            assert name not in files, (stage, name)
+
+
+def test_a_stage_reads_the_parameters_that_dvc_tracks() -> None:
+    """The report alone reads the whole file: it names its hash."""
+    for name in set(stages()) - {"report"}:
+        kind = importlib.import_module(f"pipelines.stages.{name}").Parameters
+        read = set(paths(kind).values()) - {UNTRACKED}
+        tracked = {re.sub(r"\$\{item\.\w+\}", "{item}", p) for p in STAGES[name]["params"]}
+        assert read == tracked, name
 
 
 def test_params_of_a_stage_exist_and_runtime_is_nobodys() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for name, definition in STAGES.items():
-        for entry in definition["params"]:
-            assert not entry.startswith("runtime"), name
+        for entry in definition.get("params", []):
+            assert not entry.startswith(UNTRACKED), name
             assert entry.split(".")[0] in params, (name, entry)

@@ -17,6 +17,8 @@ from skd.data.record import PRETRAIN, SPLITS, Record, normalised, start_of
 from skd.data.settings import Data
 from skd.errors import UserError
 from skd.files import write_files
+from skd.results.data import DataCard, Duplicates, Lengths, SplitFacts
+from skd.results.files import text_of
 from skd.tasks import TASKS
 
 SLOT = "{source}"
@@ -25,7 +27,7 @@ TEST_SETS = "test_sets"  # folder of the sets that are only tested: no training 
 PRECEDENCE = ("test", "validation", "train")
 
 
-def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
+def prepare(data: Data, name: str, root: Path) -> DataCard:
     """Write `data/<name>` under `root` and return its card.
 
     Raises:
@@ -40,13 +42,13 @@ def prepare(data: Data, name: str, root: Path) -> dict[str, Any]:
             raise UserError(
                 f"data.{name}: the {split} split is empty; give it rows or a smaller size elsewhere"
             )
-    counts = {"across_splits": found, "dropped": found, "merged": loaded.merged}
-    return _write(root / "data" / name, data, prompt, splits, counts, loaded.skipped)
+    duplicates = Duplicates(across_splits=found, dropped=found, merged=loaded.merged)
+    return _write(root / "data" / name, data, prompt, splits, duplicates, loaded.skipped)
 
 
 def prepare_test(
     data: Data, name: str, prompt: str, trained: Mapping[str, Sequence[str]], root: Path
-) -> dict[str, Any]:
+) -> DataCard:
     """Write `test_sets/<name>` under `root` and return its card.
 
     Args:
@@ -61,9 +63,9 @@ def prepare_test(
     splits = cutting.limit({"test": unseen}, data)
     if not splits["test"]:
         raise UserError(f"data.{name}: the test split is empty; give it rows")
-    counts = {"across_splits": found, "dropped": found, "merged": loaded.merged}
+    duplicates = Duplicates(across_splits=found, dropped=found, merged=loaded.merged)
     own = prompt if data.prompt is None else _prompt(data, name)
-    return _write(root / TEST_SETS / name, data, own, splits, counts, loaded.skipped)
+    return _write(root / TEST_SETS / name, data, own, splits, duplicates, loaded.skipped)
 
 
 def _unseen(
@@ -92,27 +94,25 @@ def _write(
     data: Data,
     prompt: str,
     splits: dict[str, list[Record]],
-    duplicates: dict[str, int],
+    duplicates: Duplicates,
     skipped: int,
-) -> dict[str, Any]:
-    """The folder's splits and card; returns the card."""
+) -> DataCard:
+    """Write the folder's splits and card; returns the card."""
     texts = {split: _lines(split, rows) for split, rows in splits.items()}
     hashes = {split: hashlib.sha256(text.encode()).hexdigest() for split, text in texts.items()}
-    card = {
-        "task": data.task,
-        "tests": data.tests,
-        "prompt": prompt,
-        "source": sources.facts(data, folder.name),
-        "license": data.license,
-        "splits": {
-            split: _statistics(rows) | {"sha256": hashes[split]} for split, rows in splits.items()
-        },
-        "duplicates": duplicates,
-        "skipped": skipped,
-        "sha256": hashlib.sha256("".join(hashes[split] for split in texts).encode()).hexdigest(),
-    }
+    card = DataCard(
+        task=data.task,
+        tests=data.tests,
+        prompt=prompt,
+        source=sources.named(data, folder.name),
+        license=data.license,
+        splits={split: _split_facts(rows, hashes[split]) for split, rows in splits.items()},
+        duplicates=duplicates,
+        skipped=skipped,
+        sha256=hashlib.sha256("".join(hashes[split] for split in texts).encode()).hexdigest(),
+    )
     files = {f"{split}.jsonl": text for split, text in texts.items()}
-    files["card.json"] = json.dumps(card, ensure_ascii=False, indent=2) + "\n"
+    files["card.json"] = text_of(card)
     write_files(folder, files)
     return card
 
@@ -181,22 +181,22 @@ def _lines(split: str, records: list[Record]) -> str:
     return "".join(lines)
 
 
-def _statistics(records: list[Record]) -> dict[str, Any]:
+def _split_facts(records: list[Record], sha256: str) -> SplitFacts:
     words: set[str] = set()
     for record in records:
         words.update(record.source.split(), record.target.split())
-    return {
-        "rows": len(records),
-        "source_words": _quantiles(len(record.source.split()) for record in records),
-        "target_words": _quantiles(len(record.target.split()) for record in records),
-        "vocabulary": len(words),
-    }
+    return SplitFacts(
+        rows=len(records),
+        source_words=_quantiles(len(record.source.split()) for record in records),
+        target_words=_quantiles(len(record.target.split()) for record in records),
+        vocabulary=len(words),
+        sha256=sha256,
+    )
 
 
-def _quantiles(counts: Iterable[int]) -> dict[str, int]:
+def _quantiles(counts: Iterable[int]) -> Lengths:
     """Nearest-rank quantiles: each is a length that some row has."""
     ordered = sorted(counts)
     if not ordered:
-        return {"p50": 0, "p90": 0, "max": 0}
-    rank = {"p50": 0.5, "p90": 0.9, "max": 1.0}
-    return {key: ordered[math.ceil(share * len(ordered)) - 1] for key, share in rank.items()}
+        return Lengths(0, 0, 0)
+    return Lengths(*(ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.9, 1.0)))

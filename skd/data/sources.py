@@ -6,14 +6,14 @@ This module knows no prompt, no model and no output folder.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from skd.data import columns, cutting, hub, procedural, tables
 from skd.data.record import SPLITS, Record
-from skd.data.settings import Columns, Data, Files, Hub
-from skd.settings import plain
+from skd.data.settings import Columns, Data, Files, Hub, Source
 
 Splits = dict[str, list[Record]]
 
@@ -65,12 +65,11 @@ READERS: dict[str, Callable[[Data, str, Path], tuple[Splits, int]]] = {
 }
 
 
-def facts(data: Data, name: str) -> dict[str, Any]:
-    """The source for the data card, a preset's id spelt out."""
-    found: dict[str, Any] = plain(data.source)
+def named(data: Data, name: str) -> Source:
+    """The source for the data card, with a preset's id spelt out."""
     if isinstance(data.source, Hub):
-        found["id"] = hub.resolve(data.source, name).id
-    return found
+        return dataclasses.replace(data.source, id=hub.resolve(data.source, name).id)
+    return data.source
 
 
 def load(data: Data, name: str, root: Path) -> Loaded:

@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 from skd.errors import UserError
 from skd.metrics import bleu, chrf, comet, rouge, simple
 from skd.metrics.base import Batch, Comet, Metric, NotScored, Row
+from skd.metrics.primary import PRIMARY
 from skd.tasks import TASKS
 
 METRICS: dict[str, Metric] = {
-    "sentence_chrf": chrf.sentence_chrf,
+    **PRIMARY,
     "chrf": chrf.chrf,
     "bleu": bleu.bleu,
     "comet": comet.comet,
     "rouge_1": rouge.rouge_1,
     "rouge_2": rouge.rouge_2,
-    "rouge_l": rouge.rouge_l,
-    "exact_match": simple.exact_match,
     "valid": simple.valid,
     "stopped": simple.stopped,
 }

@@ -6,20 +6,27 @@ the file, the entry and the stage to rerun. Knows no result by name.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from skd.errors import UserError
-from skd.files import write_json, write_text
+from skd.files import write_text
 
 T = TypeVar("T")
 
 
+def text_of(result: Any) -> str:
+    """One dataclass as the text of a JSON file."""
+    values = TypeAdapter(type(result)).dump_python(result, mode="json")
+    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
 def write_result(path: Path, result: Any) -> None:
     """One dataclass as a JSON file."""
-    write_json(path, TypeAdapter(type(result)).dump_python(result, mode="json"))
+    write_text(path, text_of(result))
 
 
 def write_results(path: Path, results: list[Any]) -> None:

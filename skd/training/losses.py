@@ -226,7 +226,7 @@ def _losses_and_gradient_(
 
 
 def _through_the_head(logits: Tensor, products: Tensor) -> Tensor:
-    """∂loss/∂products [n, rows of the embedding], where the logits' memory holds ∂loss/∂logits by now.
+    """∂loss/∂products [n, rows of the embedding]; the logits' memory holds ∂loss/∂logits by now.
 
     The way back leads through the cut to the common vocabulary and the family's own capping and
     scaling, as autograd recorded them.

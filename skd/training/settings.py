@@ -6,9 +6,9 @@ Units and ranges stand above each field. Knows no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skd.engine.settings import Acceptance, Sampling
@@ -90,10 +90,16 @@ class Divergence:
 DECODING = {"greedy": Sampling(temperature=0.0), "sample": Sampling(temperature=1.0)}
 
 
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"there is no such method; choose of {', '.join(METHODS)}")
+    return name
+
+
 @dataclass(frozen=True, config=STRICT)
 class MethodSettings:
     # A name of `skd.training.methods.METHODS`
-    method: str
+    method: Annotated[str, AfterValidator(_known_method)]
     # Where the student begins: fine-tuned on the task first, or as it is
     student_init: Literal["sft", "instruct"] = "sft"
     # How the teacher's own responses are made, for methods that train on them
@@ -102,10 +108,6 @@ class MethodSettings:
     acceptance: Acceptance = Field(default_factory=Acceptance)
     # Peak learning rate; None: that of `distill.optimisation`
     learning_rate: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"there is no method {self.method!r}; choose of {', '.join(METHODS)}")
 
 
 def changed(row: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:

@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.schema import Params, load, parse
-from pipelines.stages.fairness import BUDGETS, LONGEST, STEPS, best, factors, longer, tries
+from pipelines.parameters import read_parameters
+from pipelines.schema import parse
+from pipelines.stages.fairness import (
+    BUDGETS,
+    LONGEST,
+    STEPS,
+    Parameters,
+    best,
+    candidates,
+    factors,
+    longer,
+)
 from skd.errors import UserError
-from skd.training.settings import Distill, Optimisation
+from skd.results.runs import RunCost, TrainedRun, Validation
+from skd.training.settings import Distill, Optimisation, changed
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTILL = Distill(Optimisation(steps=100, batch_size=8, learning_rate=1e-3, validate_every=50))
 
 
 @pytest.fixture
-def params() -> Params:
-    return load(ROOT / "profiles" / "embedded.yaml")
+def params() -> Parameters:
+    return read_parameters(Parameters, file=ROOT / "profiles" / "embedded.yaml")
 
 
-def taken(tokens: float, seconds: float) -> dict[str, float]:
-    return {"student_sampled_tokens": tokens, "training_seconds": seconds}
+def taken(tokens: int = 0, seconds: float = 0.0, metric: float = 0.0) -> TrainedRun:
+    return TrainedRun(
+        steps=100,
+        best_step=100,
+        prompts=800,
+        response_tokens=1,
+        student_sampled_tokens=tokens,
+        teacher_passes=0,
+        teacher_tokens=0,
+        acceptance_rate=None,
+        validation=Validation(metric),
+        training_rows=1,
+        dropped_prompts=0,
+        cut_responses=0,
+        cost=RunCost(seconds, seconds, {}, None),
+    )
 
 
-def test_every_method_has_the_same_number_of_tries(params: Params) -> None:
+def test_every_method_has_the_same_number_of_tries(params: Parameters) -> None:
     counts: dict[str, int] = {}
-    for one in tries(params):
+    for one in candidates(params):
         counts[one.method] = counts.get(one.method, 0) + 1
         knob = params.fairness.knobs[one.method]
-        assert one.settings == params.changed(
-            one.method, {knob.setting: one.value, "learning_rate": one.learning_rate}
+        assert one.settings == changed(
+            params.methods[one.method],
+            {knob.setting: one.value, "learning_rate": one.learning_rate},
         )
     assert set(counts) == set(params.fairness.knobs)
     assert len(set(counts.values())) == 1
@@ -50,9 +75,12 @@ def test_unequal_tries_are_refused() -> None:
 costs = st.floats(min_value=0.1, max_value=1e4)
 
 
-@given(st.lists(st.tuples(costs, costs), min_size=1, max_size=6), st.sampled_from(list(BUDGETS)))
+@given(
+    st.lists(st.tuples(st.integers(1, 10_000), costs), min_size=1, max_size=6),
+    st.sampled_from(list(BUDGETS)),
+)
 def test_a_budget_is_what_the_most_expensive_took(
-    pairs: list[tuple[float, float]], view: str
+    pairs: list[tuple[int, float]], view: str
 ) -> None:
     runs = {str(i): taken(*pair) for i, pair in enumerate(pairs)}
     cost = {name: BUDGETS[view](facts) for name, facts in runs.items()}
@@ -76,13 +104,14 @@ def test_a_longer_run_is_validated_as_often() -> None:
     assert run.validations == DISTILL.optimisation.validations
 
 
-def test_the_best_try_is_chosen_on_validation_and_ties_go_to_the_earlier(params: Params) -> None:
-    tried = tries(params)
+def test_the_best_try_is_chosen_on_validation_and_ties_go_to_the_earlier(
+    params: Parameters,
+) -> None:
+    tried = candidates(params)
     metrics = [1.0] * len(tried)
     last = max(place for place, one in enumerate(tried) if one.method == "skd")
     metrics[last] = 2.0
-    facts: list[dict[str, Any]] = [{"validation": {"metric": metric}} for metric in metrics]
-    chosen = best(tried, facts)
+    chosen = best(tried, [taken(metric=metric) for metric in metrics])
     for (task, method), place in chosen.items():
         own = [i for i, one in enumerate(tried) if (one.task, one.method) == (task, method)]
         assert place == (last if method == "skd" else own[0])

@@ -83,14 +83,20 @@ def test_a_swept_section_is_replaced_whole_and_its_mistakes_are_named() -> None:
     raw = changed("experiment.sweeps", ["rules", "divergences", "start"])
     params = parse(raw)
     rules, divergences, start = (params.sweeps[name] for name in params.experiment.sweeps)
-    made = [params.vary(rules, value) for value in rules.values]
+    made = [rules.varied(params.methods[rules.method], value) for value in rules.values]
     assert [(m.acceptance.rule, m.acceptance.value) for m in made] == [
         ("top_k", 1), ("top_p", 0.9), ("min_prob", 0.3), ("ratio", 0.5),
     ]  # fmt: skip
-    made = [params.vary(divergences, value) for value in divergences.values]
+    made = [
+        divergences.varied(params.methods[divergences.method], value)
+        for value in divergences.values
+    ]
     assert len({m.divergence.name for m in made}) == len(made) > 1
     assert all(m.acceptance == params.methods["skd"].acceptance for m in made)
-    assert [params.vary(start, v).student_init for v in start.values] == ["sft", "instruct"]
+    assert [start.varied(params.methods[start.method], v).student_init for v in start.values] == [
+        "sft",
+        "instruct",
+    ]
     raw["sweeps"]["rules"]["values"] = [{"rule": "top_q", "value": 0.9}]
     with pytest.raises(UserError, match=r"acceptance = top_q 0\.9: acceptance\.rule: .*'top_q'"):
         parse(raw)

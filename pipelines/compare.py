@@ -20,8 +20,8 @@ import yaml
 from pipelines.schema import Params, load
 from pipelines.stages.command import run_command
 from skd.errors import UserError
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Run, TaskRun
+from skd.report.reading.experiment import ExperimentResults, TaskResults
+from skd.report.reading.reader import read_experiment
 from skd.report.sections.tables import NONE, p_text, row_name, table, values_text
 from skd.report.verdicts.compare import TIE, judge
 from skd.settings import plain
@@ -33,7 +33,7 @@ _MARKS = {"better": "▲ better", TIE: "= tie", "worse": "▼ worse"}
 class Revision:
     name: str
     params: Params
-    run: Run
+    results: ExperimentResults
 
 
 def read(name: str, root: Path, folder: Path) -> Revision:
@@ -53,8 +53,8 @@ def read(name: str, root: Path, folder: Path) -> Revision:
     )
     params = load(folder / "params.yaml")
     experiment = params.experiment
-    run = read_run(folder, experiment.tasks, experiment.methods, experiment.seeds)
-    return Revision(name, params, run)
+    results = read_experiment(folder, experiment.tasks, experiment.methods, experiment.seeds)
+    return Revision(name, params, results)
 
 
 def _read_outputs(folder: Path) -> list[str]:
@@ -70,10 +70,10 @@ def _read_outputs(folder: Path) -> list[str]:
 def page(first: Revision, second: Revision) -> str:
     """Markdown: changed parameters, then each model's primary metric before and after."""
     parts = [f"# Results of `{second.name}` against `{first.name}`", _parameters(first, second)]
-    others = {task.name: task for task in first.run.tasks}
-    pairs = [(others[task.name], task) for task in second.run.tasks if task.name in others]
+    others = {task.name: task for task in first.results.tasks}
+    pairs = [(others[task.name], task) for task in second.results.tasks if task.name in others]
     parts += [_task(before, after, second.params) for before, after in pairs]
-    only = {task.name for task in (*first.run.tasks, *second.run.tasks)} - {
+    only = {task.name for task in (*first.results.tasks, *second.results.tasks)} - {
         a.name for a, _ in pairs
     }
     if only:
@@ -93,7 +93,7 @@ def _parameters(first: Revision, second: Revision) -> str:
     return table(["parameter", first.name, second.name], changed, text_columns=3)
 
 
-def _task(before: TaskRun, after: TaskRun, params: Params) -> str:
+def _task(before: TaskResults, after: TaskResults, params: Params) -> str:
     title = f"## {after.name}, {after.primary}"
     shared = [name for name in after.models if name in before.models]
     if before.ids != after.ids or before.rows != after.rows:
@@ -117,7 +117,7 @@ def _task(before: TaskRun, after: TaskRun, params: Params) -> str:
     return f"{title}\n\n{table(header, rows)}"
 
 
-def _means(before: TaskRun, after: TaskRun, name: str) -> list[str]:
+def _means(before: TaskResults, after: TaskResults, name: str) -> list[str]:
     return [values_text(t.models[name].values(t.primary)) for t in (before, after)]
 
 

@@ -54,9 +54,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """A JSONL file of an earlier stage."""
     try:
         with path.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+            return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON ({error}); make it anew: `dvc repro`") from None
+    return row
 
 
 def read_json(path: Path) -> Any:

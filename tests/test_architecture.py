@@ -160,7 +160,14 @@ def test_a_hash_is_of_the_meaning_and_not_of_the_prose(tmp_path, other, same) ->
 def test_training_depends_on_no_report_no_comet_and_no_statistics() -> None:
     for stage in ("base", "sft", "distill"):
         files = (ROOT / "code" / f"{stage}.txt").read_text()
-        for name in ("skd/report", "comet", "bleu", "statistics", "skd/decoding", "settings/report"):
+        for name in (
+            "skd/report",
+            "comet",
+            "bleu",
+            "statistics",
+            "skd/decoding",
+            "settings/report",
+        ):
             assert name not in files, (stage, name)
 
 

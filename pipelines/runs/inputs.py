@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from skd.files import read_rows
-from skd.models.encoding import Row
+from skd.data.record import ExampleRow, read_examples
 from skd.models.settings import Budget
 from skd.results.data import DataCard
 from skd.results.files import read_result
@@ -30,8 +29,8 @@ class TaskData:
     # Template with {source}
     prompt: str
     budget: Budget
-    train: list[Row]
-    validation: list[Row]
+    train: list[ExampleRow]
+    validation: list[ExampleRow]
 
 
 def training_data(name: str, budget: Budget) -> TaskData:
@@ -42,8 +41,8 @@ def training_data(name: str, budget: Budget) -> TaskData:
         kind=card.task,
         prompt=card.prompt,
         budget=budget,
-        train=list(read_rows(DATA / name / "train.jsonl")),
-        validation=list(read_rows(DATA / name / "validation.jsonl")),
+        train=read_examples(DATA / name / "train.jsonl"),
+        validation=read_examples(DATA / name / "validation.jsonl"),
     )
 
 
@@ -53,6 +52,6 @@ def read_card(folder: Path) -> DataCard:
     return read_result(folder / "card.json", DataCard, stage)
 
 
-def test_rows(folder: Path) -> list[Row]:
+def test_rows(folder: Path) -> list[ExampleRow]:
     """The test rows of `data/<task>` or of `test_sets/<name>`."""
-    return list(read_rows(folder / "test.jsonl"))
+    return read_examples(folder / "test.jsonl")

@@ -16,10 +16,9 @@ from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import fingerprint
 from pipelines.runs.specs import tuning
 from pipelines.runs.training import save_model, train_run
+from skd.data.record import ExampleRow, read_examples
 from skd.engine.cache import check_decoder
 from skd.errors import UserError
-from skd.files import read_rows
-from skd.models.encoding import Row
 from skd.models.layers import keep_layers
 from skd.models.loading import load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair
@@ -104,19 +103,19 @@ def _commit(settings: HubModel, parameter: str) -> str:
 
 
 # ------------------------------------------------------------------- pretraining
-def base_corpora(tasks: Sequence[str]) -> dict[str, list[Row]]:
+def base_corpora(tasks: Sequence[str]) -> dict[str, list[ExampleRow]]:
     """Each task's base corpus. Raises `UserError` for a task that has none."""
     return {task: _base_corpus(task) for task in tasks}
 
 
-def _base_corpus(task: str) -> list[Row]:
+def _base_corpus(task: str) -> list[ExampleRow]:
     path = DATA / task / "pretrain.jsonl"
     if not path.exists():
         raise UserError(
             f"{path} is missing: task {task!r} has no base corpus, which procedural models are "
             "pretrained on; use models of kind folder or hub for your own data"
         )
-    return list(read_rows(path))
+    return read_examples(path)
 
 
 def pretrain(
@@ -124,7 +123,7 @@ def pretrain(
     name: str,
     settings: ProceduralModel,
     tokenizer: PreTrainedTokenizerBase,
-    corpora: dict[str, list[Row]],
+    corpora: dict[str, list[ExampleRow]],
     machine: Machine,
     position: int,
 ) -> None:
@@ -136,9 +135,11 @@ def pretrain(
     if not settings.steps:
         return
     rows = [row for turn in zip(*corpora.values(), strict=False) for row in turn]
-    held_out = [{**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]]
+    held_out: list[ExampleRow] = [
+        {**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]
+    ]
     task = TaskData(
-        "base", "summarization", "{source}", _PRETRAINING_BUDGET, rows[_HELD_OUT:], list(held_out)
+        "base", "summarization", "{source}", _PRETRAINING_BUDGET, rows[_HELD_OUT:], held_out
     )
     optimisation = Optimisation(
         steps=settings.steps,

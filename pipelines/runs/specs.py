@@ -13,8 +13,8 @@ import torch
 
 from pipelines.runs import folders
 from pipelines.runs.inputs import TaskData
+from skd.data.record import ExampleRow
 from skd.engine.seeding import generator
-from skd.models.encoding import Row
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 
@@ -26,7 +26,7 @@ class RunSpec:
     name: str
     task: TaskData
     # The training rows that the student sees
-    rows: Sequence[Row]
+    rows: Sequence[ExampleRow]
     settings: MethodSettings
     distill: Distill
     # Folder of the model that the student starts from
@@ -85,7 +85,7 @@ def distilling(
     )
 
 
-def subset(rows: Sequence[Row], size: int | None, seed: int) -> list[Row]:
+def subset(rows: Sequence[ExampleRow], size: int | None, seed: int) -> list[ExampleRow]:
     """The rows that a student may see, drawn by the run's seed; all of them if size is None."""
     order = torch.randperm(len(rows), generator=generator(seed, "subset")).tolist()
     return [rows[place] for place in order[:size]]

@@ -17,10 +17,11 @@ from pipelines.runs.inputs import DATA, read_card, test_rows
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
 from pipelines.settings.evaluate import Evaluate
+from skd.data.record import ExampleRow
 from skd.engine.generation import generate
 from skd.metrics.base import Comet
 from skd.metrics.score import score
-from skd.models.encoding import Row, decode, encode
+from skd.models.encoding import decode, encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
@@ -49,7 +50,7 @@ class TestSplit:
     kind: str
     prompt: str
     budget: Budget
-    rows: list[Row]
+    rows: list[ExampleRow]
 
 
 @dataclass(frozen=True)

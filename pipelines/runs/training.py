@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
-from skd.metrics.primary import primary_score
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
@@ -28,6 +27,7 @@ from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
 from skd.engine.sequences import TokenExample
 from skd.files import write_folder
+from skd.metrics.primary import primary_score
 from skd.models.encoding import Encoded, decode, encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary

@@ -6,14 +6,12 @@ trains that one alone.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pipelines.parameters import At
 from pipelines.runs import folders
@@ -26,29 +24,11 @@ from pipelines.stages.command import item_parameters, run_command, took, write_m
 from skd.files import write_files, write_folder
 from skd.models.settings import Budget
 from skd.results.files import write_result
+from skd.results.logs import LogRow, log_row, log_text
 from skd.results.runs import DistillResult, RunBudget, ValidationScores
 from skd.training.settings import Distill, MethodSettings
 
 LOGS = Path("logs/distill")
-COLUMNS = (
-    "seed",
-    "step",
-    "loss",
-    "kl",
-    "acceptance_rate",
-    "response_length",
-    "tokens_per_second",
-    "learning_rate",
-    "grad_norm",
-    "staleness",
-    "seconds",
-    "trained_tokens",
-    "sampled_tokens",
-    "teacher_tokens",
-    "validation_loss",
-    "validation_kl",
-    "validation_metric",
-)
 Runs = Mapping[str, Mapping[int, FinishedRun]]  # task -> seed -> run
 
 
@@ -83,7 +63,9 @@ def distill(parameters: Parameters, method: str) -> DistillResult:
     for (task, seed), run in zip(wanted, train_runs(specs, machine), strict=True):
         runs[task.name][seed] = run
     write_folder(folders.STUDENTS / method, lambda folder: _publish(folder, runs))
-    write_files(LOGS / method, {f"{task}.csv": log_table(seeds) for task, seeds in runs.items()})
+    write_files(
+        LOGS / method, {f"{task}.csv": log_text(log_rows(seeds)) for task, seeds in runs.items()}
+    )
     optimisation = parameters.distill.optimisation
     return DistillResult(
         took=took(machine.device),
@@ -105,21 +87,12 @@ def _publish(folder: Path, runs: Runs) -> None:
         write_result(folder / task / "validation.json", ValidationScores(scores))
 
 
-def log_table(runs: Mapping[int, FinishedRun]) -> str:
-    """The runs' logs as one CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+def log_rows(runs: Mapping[int, FinishedRun]) -> Iterator[LogRow]:
+    """The runs' logs, one after the other."""
     for seed, run in runs.items():
         with run.log.open(encoding="utf-8") as lines:
             for line in lines:
-                row = {"seed": seed, **json.loads(line)}
-                writer.writerow({column: _short(row.get(column)) for column in COLUMNS})
-    return text.getvalue()
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+                yield log_row(seed, json.loads(line))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,9 +13,9 @@ from pipelines.schema import Params, load
 from pipelines.settings.experiment import Experiment
 from skd.files import write_files, write_text
 from skd.report.figures.draw import figures, files
-from skd.report.reading.read import read_run
-from skd.report.reading.stages import read_parts
-from skd.report.sections.analyses import read_analyses
+from skd.report.reading.analyses import read_analyses
+from skd.report.reading.parts import read_parts
+from skd.report.reading.reader import read_experiment
 from skd.report.sections.cards import cards
 from skd.report.sections.markdown import report
 from skd.report.sections.page import page
@@ -59,36 +59,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"report: {root / 'reports' / 'report.md'}")
 
 
-def build(params: Params, root: Path, found: Provenance) -> None:
-    """Read the run under `root` and write its `reports/`."""
+def build(params: Params, root: Path, source: Provenance) -> None:
+    """Read the experiment under `root` and write its `reports/`."""
     experiment, settings = params.experiment, params.report
     tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
-    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
+    results = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
+    analyses = read_analyses(root, experiment.sweeps, experiment.students)
     reference = settings.reference_method
-    evidence = weigh(run, reference, resamples=settings.resamples, seed=settings.seed)
-    drawn = figures(run, reference)
-    analyses = read_analyses(
-        root,
-        experiment.sweeps,
-        experiment.students,
-        reference,
-        settings.resamples,
-        settings.seed,
-    )
+    evidence = weigh(results, analyses, reference, resamples=settings.resamples, seed=settings.seed)
+    drawn = figures(results, reference)
     text = report(
-        run,
+        results,
         analyses,
         evidence,
         read_parts(root, _items(experiment)),
-        found,
+        source,
         list(drawn),
         settings.samples_per_task,
     )
     out = root / "reports"
     write_files(out / "figures", files(drawn))
-    write_files(out / "cards", cards(run, found))
-    write_text(out / "results.csv", results_csv(run))
-    write_files(out / "tables", sheets(run, analyses, evidence))
+    write_files(out / "cards", cards(results, source))
+    write_text(out / "results.csv", results_csv(results))
+    write_files(out / "tables", sheets(results, analyses, evidence))
     write_text(out / "report.md", text)
     write_text(
         out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})

@@ -12,7 +12,7 @@ from typing import Any
 
 from skd.data.record import Record, start_of
 from skd.data.settings import Columns
-from skd.data.tables import Row
+from skd.data.tables import SourceRow
 from skd.errors import UserError
 from skd.tasks.arithmetic import MARK, answer_text, last_box
 
@@ -20,7 +20,7 @@ SLOT = re.compile(r"\{([^{}]+)\}")
 CALCULATOR = re.compile(r"<<[^<>]*>>")  # GSM8K's marks: "48/2 = <<48/2=24>>24"
 
 
-def records(rows: Iterable[Row], columns: Columns, task: str) -> list[Record]:
+def records(rows: Iterable[SourceRow], columns: Columns, task: str) -> list[Record]:
     """One record a row, in order, without the rows that `columns.skip` leaves out.
 
     Raises:

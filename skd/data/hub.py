@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skd.data.settings import Columns, Hub
-from skd.data.tables import Row
+from skd.data.tables import SourceRow
 from skd.errors import UserError
 
 
@@ -87,7 +87,9 @@ REMEDY = f"Check id, config, revision and network; or {ELSEWHERE}."
 GATED = f"It is gated: accept its terms on its page and set HF_TOKEN; or {ELSEWHERE}."
 
 
-def read(source: Hub, name: str, wanted: Sequence[str]) -> tuple[dict[str, list[Row]], Columns]:
+def read(
+    source: Hub, name: str, wanted: Sequence[str]
+) -> tuple[dict[str, list[SourceRow]], Columns]:
     """Raw rows per split of ours, and the columns to read them by.
 
     `wanted` are the splits that are read where there are any; the first must be named.
@@ -142,7 +144,7 @@ def fetch(preset: Preset, config: str | None, revision: str) -> Mapping[str, Any
     return dict(loaded)
 
 
-def _rows(preset: Preset, sides: Mapping[str, Mapping[str, Any]], split: str) -> list[Row]:
+def _rows(preset: Preset, sides: Mapping[str, Mapping[str, Any]], split: str) -> list[SourceRow]:
     tables: dict[str, list[dict[str, Any]]] = {}
     for config, splits in sides.items():
         if split not in splits:

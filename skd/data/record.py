@@ -1,12 +1,16 @@
 """One row of a split, whatever it came from, and the form its source is compared in.
 
-This module knows no file format, no task and no tokens.
+Knows no task and no tokens, and of formats only the one that splits are written in.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NotRequired, TypedDict, cast
+
+from skd.files import read_rows
 
 SPLITS = ("train", "validation", "test")
 PRETRAIN = "pretrain"
@@ -26,6 +30,24 @@ class Record:
     valid_pattern: str | None
     origin: str  # where it was read, for messages: "train.jsonl, line 7"
     complete: bool = False
+
+
+class ExampleRow(TypedDict):
+    """A line of data/TASK/SPLIT.jsonl; rows of a training split have the first three fields."""
+
+    id: str
+    source: str
+    target: str
+    references: NotRequired[list[str]]
+    # Whether the references are all valid outputs
+    references_complete: NotRequired[bool]
+    # A regular expression that every valid output matches, and nothing else; None: there is none
+    valid_pattern: NotRequired[str | None]
+
+
+def read_examples(path: Path) -> list[ExampleRow]:
+    """The rows of a split. Raises `UserError` where the file is missing."""
+    return cast(list[ExampleRow], read_rows(path))
 
 
 def normalised(text: str) -> str:

@@ -47,7 +47,7 @@ def _hub(data: Data, name: str, _root: Path) -> tuple[Splits, int]:
 
 
 def _records(
-    rows: Mapping[str, list[tables.Row]], named: Columns, data: Data
+    rows: Mapping[str, list[tables.SourceRow]], named: Columns, data: Data
 ) -> tuple[Splits, int]:
     kept = {split: columns.records(table, named, data.task) for split, table in rows.items()}
     return kept, sum(len(rows[split]) - len(found) for split, found in kept.items())

@@ -16,10 +16,10 @@ from typing import Any
 
 from skd.errors import UserError
 
-Row = tuple[str, dict[str, Any]]  # where it stands, its columns
+SourceRow = tuple[str, dict[str, Any]]  # where it stands, its columns
 
 
-def read(path: Path, shown: str) -> list[Row]:
+def read(path: Path, shown: str) -> list[SourceRow]:
     """All rows of a file; `shown` is its name in messages.
 
     Raises:
@@ -44,7 +44,7 @@ def _text(path: Path, shown: str) -> str:
         raise UserError(f"{shown}, line {line}: not UTF-8; convert the file to UTF-8") from None
 
 
-def _json_lines(path: Path, shown: str) -> Iterator[Row]:
+def _json_lines(path: Path, shown: str) -> Iterator[SourceRow]:
     # split("\n"): splitlines() would also break at U+2028, which JSON strings may hold
     for number, line in enumerate(_text(path, shown).split("\n"), start=1):
         if line.strip():
@@ -56,7 +56,7 @@ def _json_lines(path: Path, shown: str) -> Iterator[Row]:
             yield where, _object(value, where)
 
 
-def _json(path: Path, shown: str) -> Iterator[Row]:
+def _json(path: Path, shown: str) -> Iterator[SourceRow]:
     """A list of objects, decoded one by one so that each row knows its line."""
     text = _text(path, shown)
     decoder = json.JSONDecoder()
@@ -94,7 +94,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _separated(path: Path, shown: str, delimiter: str) -> Iterator[Row]:
+def _separated(path: Path, shown: str, delimiter: str) -> Iterator[SourceRow]:
     reader = csv.reader(
         io.StringIO(_text(path, shown), newline=""), delimiter=delimiter, strict=True
     )
@@ -124,7 +124,7 @@ def _header(cells: list[str], where: str) -> list[str]:
     return cells
 
 
-def _parquet(path: Path, shown: str) -> Iterator[Row]:
+def _parquet(path: Path, shown: str) -> Iterator[SourceRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -136,7 +136,7 @@ def _parquet(path: Path, shown: str) -> Iterator[Row]:
         yield f"{shown}, row {number}", row
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path, str], Iterator[SourceRow]]] = {
     ".jsonl": _json_lines,
     ".json": _json,
     ".csv": partial(_separated, delimiter=","),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from skd.data.record import ExampleRow
 from skd.errors import UserError
 
-Row = Mapping[str, Any]  # one line of data/<task>/<split>.jsonl
 References = tuple[str, ...]
 
 
@@ -28,7 +27,7 @@ class Comet:
 class Batch:
     """The outputs of one model on one split, in row order."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ExampleRow]
     outputs: Sequence[str]
     stopped: Sequence[bool]  # ended by an end-of-sequence token within the budget
     comet: Comet | None = None
@@ -67,7 +66,7 @@ def references_signature(batch: Batch) -> str:
     return f"nrefs:{low}" if low == high else f"nrefs:var({low}-{high})"
 
 
-def _references(row: Row) -> References:
+def _references(row: ExampleRow) -> References:
     references = row.get("references") or [row.get("target")]
     if not all(isinstance(reference, str) for reference in references):
         raise UserError(f"row {row.get('id')!r} has no reference; rerun `dvc repro prepare`")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from skd.data.record import ExampleRow
 from skd.errors import UserError
-from skd.metrics.base import Batch, Metric, NotScored, Row
+from skd.metrics.base import Batch, Metric, NotScored
 from skd.metrics.chrf import sentence_chrf
 from skd.metrics.rouge import rouge_l
 from skd.metrics.simple import exact_match
@@ -23,7 +24,7 @@ PRIMARY: dict[str, Metric] = {
 
 
 def primary_score(
-    kind: str, rows: Sequence[Row], outputs: Sequence[str], stopped: Sequence[bool]
+    kind: str, rows: Sequence[ExampleRow], outputs: Sequence[str], stopped: Sequence[bool]
 ) -> float:
     """The primary metric of a kind of task over all rows, percent.
 

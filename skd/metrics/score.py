@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from skd.data.record import ExampleRow
 from skd.errors import UserError
 from skd.metrics import bleu, chrf, comet, rouge, simple
-from skd.metrics.base import Batch, Comet, Metric, NotScored, Row
+from skd.metrics.base import Batch, Comet, Metric, NotScored
 from skd.metrics.primary import PRIMARY
 from skd.tasks import TASKS
 
@@ -40,7 +41,7 @@ class Scores:
 
 def score(
     task: str,
-    rows: Sequence[Row],
+    rows: Sequence[ExampleRow],
     outputs: Sequence[str],
     stopped: Sequence[bool],
     *,

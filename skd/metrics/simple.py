@@ -8,8 +8,9 @@ from importlib.metadata import version
 from math import isnan
 from statistics import fmean
 
+from skd.data.record import ExampleRow
 from skd.errors import UserError
-from skd.metrics.base import Batch, NotScored, Result, Row, mean_result
+from skd.metrics.base import Batch, NotScored, Result, mean_result
 from skd.tasks.arithmetic import MARK, TOLERANCE, same_answer
 
 
@@ -25,7 +26,7 @@ def exact_match(batch: Batch) -> Result:
     )
 
 
-def _right(row: Row, output: str) -> bool:
+def _right(row: ExampleRow, output: str) -> bool:
     try:
         return same_answer(output, str(row["target"]))
     except ValueError as error:
@@ -51,7 +52,7 @@ def valid(batch: Batch) -> Result | NotScored:
     return Result(fmean(known), signature, scores)
 
 
-def _in_valid_set(row: Row, output: str) -> float:
+def _in_valid_set(row: ExampleRow, output: str) -> float:
     text, pattern = output.strip(), row.get("valid_pattern")
     if row.get("references_complete"):
         return 100.0 * (text in row["references"])

@@ -6,32 +6,30 @@ models and no methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from skd.data.record import ExampleRow
 from skd.engine.sequences import TokenExample
 from skd.errors import UserError
 from skd.models.pairs import end_of_turn
 from skd.models.settings import Budget
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Encoded:
     """`rows[i]` became `examples[i]`; rows over the budget were dropped and counted."""
 
-    rows: list[Row]
+    rows: list[ExampleRow]
     examples: list[TokenExample]
     dropped: int = 0  # prompts over the budget
     cut: int = 0  # responses over the budget, which lost their end
 
 
 def encode(
-    rows: Sequence[Row], template: str, tokenizer: PreTrainedTokenizerBase, budget: Budget
+    rows: Sequence[ExampleRow], template: str, tokenizer: PreTrainedTokenizerBase, budget: Budget
 ) -> Encoded:
     """Tokenise prompts and targets.
 
@@ -41,7 +39,7 @@ def encode(
     prompts = _prompts([row["source"] for row in rows], template, tokenizer)
     targets = _tokenise([row["target"] for row in rows], tokenizer)
     end = end_of_turn(tokenizer)
-    kept: list[Row] = []
+    kept: list[ExampleRow] = []
     examples = []
     cut = 0
     for row, prompt, target in zip(rows, prompts, targets, strict=True):
@@ -66,7 +64,7 @@ def decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _fit(
-    row: Row,
+    row: ExampleRow,
     prompt: list[int],
     template: str,
     tokenizer: PreTrainedTokenizerBase,

@@ -47,7 +47,7 @@ def read_result(path: Path, kind: type[T], stage: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(_bytes(path, stage))
     except ValidationError as error:
-        raise stale(path, _first(error), stage) from None
+        raise stale(path, first_complaint(error), stage) from None
 
 
 def read_results(path: Path, kind: type[T], stage: str) -> list[T]:
@@ -58,7 +58,7 @@ def read_results(path: Path, kind: type[T], stage: str) -> list[T]:
         try:
             results.append(adapter.validate_json(line))
         except ValidationError as error:
-            raise stale(path, f"line {number}: {_first(error)}", stage) from None
+            raise stale(path, f"line {number}: {first_complaint(error)}", stage) from None
     return results
 
 
@@ -74,7 +74,7 @@ def _bytes(path: Path, stage: str) -> bytes:
         raise stale(path, "no such file", stage) from None
 
 
-def _first(error: ValidationError) -> str:
+def first_complaint(error: ValidationError) -> str:
     """The first complaint: `tasks.translation.20.steps: Field required`."""
     complaint = error.errors()[0]
     where = ".".join(str(part) for part in complaint["loc"])

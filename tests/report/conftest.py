@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,47 @@ import numpy as np
 import pytest
 import yaml
 
+from skd.data.settings import Columns, Files, Procedural
+from skd.results.analyses import (
+    Agreement,
+    DecodingSpeed,
+    DraftWorth,
+    FairnessResult,
+    JudgedProposals,
+    ModelProbe,
+    ProbeResult,
+    SweepResult,
+    SweepRuns,
+)
+from skd.results.data import (
+    DataCard,
+    Duplicates,
+    Lengths,
+    PrepareResult,
+    PrepareTestsResult,
+    SplitFacts,
+)
+from skd.results.evaluation import EvaluateResult, MethodScores, OutputRecord, SplitScores
+from skd.results.files import read_result, write_result, write_results
+from skd.results.logs import LogRow, log_text
+from skd.results.pair import ModelFacts, ModelOrigin, ModelSize, PairResult
+from skd.results.runs import (
+    DistillResult,
+    RunBudget,
+    RunCost,
+    SftResult,
+    Took,
+    TrainedRun,
+    Validation,
+)
 from skd.tasks import TASKS
+from skd.training.settings import MethodSettings
 
 SEEDS = (20, 21, 22)
 STARTS = {"teacher": 95.0, "student_init": 45.0, "student_init_instruct": 30.0}
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "4.57.6", "device": "cpu"}
-COLUMNS = (
-    "seed", "step", "loss", "kl", "acceptance_rate", "response_length", "tokens_per_second",
-    "seconds", "trained_tokens", "sampled_tokens", "teacher_tokens",
-    "learning_rate", "grad_norm", "staleness", "validation_loss", "validation_kl",
-    "validation_metric",
-)  # fmt: skip
 ROOT = Path(__file__).parents[2]
 Tree = Callable[..., Path]
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> None:
@@ -39,7 +61,53 @@ def write_lines(path: Path, rows: Sequence[Any]) -> None:
 
 def method_row(name: str) -> dict[str, Any]:
     kind = name.removesuffix("_instruct").removesuffix("_sampled")
+    kind = {"plain": "sft", "ours": "skd"}.get(kind, kind)
     return {"method": kind, "student_init": "instruct" if "instruct" in name else "sft"}
+
+
+def trained_run(metric: float, **changes: Any) -> TrainedRun:
+    """A finished run as `distill` describes it."""
+    values: dict[str, Any] = {
+        "steps": 240,
+        "best_step": 180,
+        "prompts": 3840,
+        "response_tokens": 76_800,
+        "student_sampled_tokens": 0,
+        "teacher_passes": 1_200,
+        "teacher_tokens": 150_000,
+        "acceptance_rate": None,
+        "validation": Validation(metric, kl=0.5),
+        "training_rows": 300,
+        "dropped_prompts": 0,
+        "cut_responses": 0,
+        "cost": run_cost(),
+    }
+    return TrainedRun(**values | changes)
+
+
+def run_cost(seconds: float = 20.0, sampling: float = 0.0) -> RunCost:
+    phases = {"sampling": sampling, "teacher": 6.0, "loss": 4.0}
+    phases |= {"optimiser": 1.0, "data": 0.5, "validation": 0.5}
+    return RunCost(seconds, seconds - 0.5, phases, 600.0)
+
+
+def data_card(kind: str, rows: Mapping[str, int], **changes: Any) -> DataCard:
+    lengths = Lengths(5, 9, 12)
+    values: dict[str, Any] = {
+        "task": kind,
+        "tests": None,
+        "prompt": TASKS[kind].prompt,
+        "source": Procedural("procedural"),
+        "license": "Apache-2.0",
+        "splits": {
+            name: SplitFacts(count, lengths, lengths, 100, "ab" * 32)
+            for name, count in rows.items()
+        },
+        "duplicates": Duplicates(0, 0, 0),
+        "skipped": 0,
+        "sha256": "ab" * 32,
+    }
+    return DataCard(**values | changes)
 
 
 class Writer:
@@ -53,31 +121,25 @@ class Writer:
         self.ability = self.rng.normal(0, 8, n)  # hard and easy examples, for every model
 
     def data(self) -> None:
-        card = {
-            "task": self.kind,
-            "prompt": TASKS[self.kind].prompt,
-            "source": {"kind": "procedural"},
-            "license": "Apache-2.0",
-            "splits": {name: {"rows": 300} for name in ("train", "validation", "test")},
-            "duplicates": {"across_splits": 0, "dropped": 0},
-            "sha256": "ab" * 32,
-        }
         rows = [
             {
                 "id": i,
                 "source": f"#Person1#: costs $5 | $6?\n#Person2#: *yes* <b>, {i}",
                 "target": "They talk about a price.",
                 "references": ["They talk about a price.", "A price is discussed."],
+                "references_complete": False,
                 "valid_pattern": "x",
             }
             for i in self.ids
         ]
         write_lines(self.root / "data" / self.task / "test.jsonl", rows)
-        write_json(self.root / "metrics" / "prepare" / f"{self.task}.json", card | {"seconds": 2.0})
+        card = data_card(self.kind, {"train": 300, "validation": 300, "test": 300})
+        path = self.root / "metrics" / "prepare" / f"{self.task}.json"
+        write_result(path, PrepareResult(Took(2.0), card))
         path = self.root / "metrics" / "sft.json"
-        known = json.loads(path.read_text())["tasks"] if path.exists() else {}
-        known[self.task] = {"runs": {"teacher": {"seconds": 50.0}, "student-20": {"seconds": 10.0}}}
-        write_json(path, {"seconds": 60.0 * len(known), "environment": ENVIRONMENT, "tasks": known})
+        known = read_result(path, SftResult, "sft").tasks if path.exists() else {}
+        known[self.task] = {"teacher": trained_run(95.0), "student-20": trained_run(45.0)}
+        write_result(path, SftResult(Took(60.0 * len(known), ENVIRONMENT), known))
 
     def test_set(self, tests: str) -> None:
         """The files of a set that is only tested, in place of `data`'s."""
@@ -85,55 +147,57 @@ class Writer:
         self.ids = [f"test-{i}" for i in range(len(self.ids))]
         rows = [{"id": i, "source": f"Else {i}?", "target": "#### 3"} for i in self.ids]
         write_lines(self.root / "test_sets" / self.task / "test.jsonl", rows)
-        card = {
-            "task": self.kind,
-            "tests": tests,
-            "prompt": TASKS[self.kind].prompt,
-            "source": {"kind": "files", "train": None, "test": "else.jsonl"},
-            "license": "MIT",
-            "splits": {"test": {"rows": len(rows)}},
-            "duplicates": {"across_splits": 3, "dropped": 3, "merged": 0},
-            "skipped": 0,
-            "sha256": "cd" * 32,
-        }
+        card = data_card(
+            self.kind,
+            {"test": len(rows)},
+            tests=tests,
+            source=Files("files", Columns("q", answer="a"), test="else.jsonl"),
+            license="MIT",
+            duplicates=Duplicates(3, 3, 0),
+            sha256="cd" * 32,
+        )
         path = self.root / "metrics" / "prepare_tests.json"
-        known = json.loads(path.read_text())["test_sets"] if path.exists() else {}
-        write_json(path, {"seconds": 1.0, "test_sets": known | {self.task: card}})
+        known = read_result(path, PrepareTestsResult, "").test_sets if path.exists() else {}
+        write_result(path, PrepareTestsResult(Took(1.0), known | {self.task: card}))
 
     def evaluation(self, name: str, means: Mapping[str, float]) -> None:
         """`means`: model -> planted mean of the primary metric."""
-        models: dict[str, Any] = {}
+        models: dict[str, dict[str, dict[str, float]]] = {}
         records = []
         for model, mean in means.items():
             fixed = model in ("teacher", "student_init_instruct")
-            models[model] = {"seeds": {}}
+            models[model] = {}
             for seed in [None] if fixed else self.seeds:
                 scores = self._scores(mean)
-                key = "all" if seed is None else str(seed)
-                models[model]["seeds"][key] = {
+                models[model]["all" if seed is None else str(seed)] = {
                     metric: float(np.mean(values)) for metric, values in scores.items()
                 }
                 records += [
-                    {"model": model, "seed": seed, "id": i, "output": f"{model} says | {i}\n#### 3",
-                     "stopped": True, "tokens": 9, "scores": {m: v[k] for m, v in scores.items()}}
+                    OutputRecord(
+                        model=model,
+                        seed=seed,
+                        id=i,
+                        output=f"{model} says | {i}\n#### 3",
+                        stopped=True,
+                        tokens=9,
+                        scores={metric: values[k] for metric, values in scores.items()},
+                    )
                     for k, i in enumerate(self.ids)
-                ]  # fmt: skip
+                ]
         metrics = TASKS[self.kind].metrics
-        facts = {
-            "split": "test",
-            "n": len(self.ids),
-            "signatures": {m: f"nrefs:2|version:1|{m}" for m in metrics if m != "comet"},
-            "not_scored": {"comet": "no checkpoint is configured"} if "comet" in metrics else {},
-            "models": models,
-        }
+        scores_of_split = SplitScores(
+            split="test",
+            n=len(self.ids),
+            signatures={m: f"nrefs:2|version:1|{m}" for m in metrics if m != "comet"},
+            not_scored={"comet": "no checkpoint is configured"} if "comet" in metrics else {},
+            models=models,
+        )
         path = self.root / "metrics" / "evaluate" / f"{name}.json"
-        whole: dict[str, Any] = {"tasks": {}, "test_sets": {}}
-        if path.exists():
-            whole = json.loads(path.read_text())
-        whole[self.section][self.task] = facts
-        write_json(path, whole)
-        write_json(path.parent.with_suffix(".json"), {"seconds": 3.5, "environment": ENVIRONMENT})
-        write_lines(self.root / "records" / name / f"{self.task}.jsonl", records)
+        whole = read_result(path, MethodScores, "") if path.exists() else MethodScores({}, {})
+        vars(whole)[self.section][self.task] = scores_of_split
+        write_result(path, whole)
+        write_result(path.parent.with_suffix(".json"), EvaluateResult(Took(3.5, ENVIRONMENT)))
+        write_results(self.root / "records" / name / f"{self.task}.jsonl", records)
 
     def _scores(self, mean: float) -> dict[str, list[float]]:
         shift = self.rng.normal(0, 0.8)  # of the training run
@@ -148,102 +212,87 @@ class Writer:
 
     def distillation(self, method: str, mean: float, acceptance: float) -> None:
         interleaved = "skd" in method
-        seeds = {
-            str(seed): {
-                "seconds": 20.0 + seed % 3,
-                "steps": 240,
-                "best_step": 180,
-                "response_tokens": 76_800,
-                "student_sampled_tokens": 90_000 if interleaved else 0,
-                "teacher_passes": 1_200,
-                "teacher_tokens": 150_000,
-                "acceptance_rate": acceptance if interleaved else None,
-                "peak_memory_mib": 600.0,
-                "phases": {
-                    "sampling": 8.0 if interleaved else 0.0,
-                    "teacher": 6.0,
-                    "loss": 4.0,
-                    "optimiser": 1.0,
-                    "data": 0.5,
-                    "validation": 0.5,
-                },
-                "validation": {"metric": mean},
-                "training_rows": 300,
-                "dropped_prompts": 0,
-            }
+        runs = {
+            str(seed): trained_run(
+                mean,
+                student_sampled_tokens=90_000 if interleaved else 0,
+                acceptance_rate=acceptance if interleaved else None,
+                cost=run_cost(20.0 + seed % 3, 8.0 if interleaved else 0.0),
+            )
             for seed in self.seeds
         }
         path = self.root / "metrics" / "distill" / f"{method}.json"
-        whole = {
-            "seconds": 66.0,
-            "environment": ENVIRONMENT,
-            "method": method_row(method),
-            "budget": {"steps": 240, "batch_size": 16, "prompts": 3840},
-            "tasks": {},
-        }
-        if path.exists():
-            whole = json.loads(path.read_text())
-        whole["tasks"][self.task] = {"seeds": seeds}
-        write_json(path, whole)
-        self._log(method, mean, acceptance if interleaved else None)
-
-    def _log(self, method: str, mean: float, acceptance: float | None) -> None:
+        known = read_result(path, DistillResult, "").tasks if path.exists() else {}
+        result = DistillResult(
+            took=Took(66.0, ENVIRONMENT),
+            method=MethodSettings(**method_row(method)),
+            budget=RunBudget(240, 16, 3840),
+            tasks=known | {self.task: runs},
+        )
+        write_result(path, result)
         path = self.root / "logs" / "distill" / method / f"{self.task}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="")
-            writer.writeheader()
-            for seed in self.seeds:
-                for step in range(4, 241, 4):
-                    done = 1 - np.exp(-step / 60)
-                    row = {"seed": seed, "step": step, "seconds": 0.1 * step + 0.01 * seed}
-                    row |= {"trained_tokens": 320 * step, "teacher_tokens": 600 * step}
-                    row["sampled_tokens"] = 0 if acceptance is None else 400 * step
-                    row["loss"] = (1.6 - 1.3 * done) * np.exp(self.rng.normal(0, 0.15))
-                    if acceptance is not None:
-                        row["acceptance_rate"] = acceptance * (0.8 + 0.2 * done)
-                    if step % 60 == 0:
-                        row["validation_kl"] = 1.2 - done + self.rng.normal(0, 0.03)
-                        row["validation_metric"] = 45 + (mean - 45) * done + self.rng.normal(0, 1)
-                    writer.writerow(row)
+        path.write_text(log_text(self._log(mean, acceptance if interleaved else None)))
+
+    def _log(self, mean: float, acceptance: float | None) -> Iterator[LogRow]:
+        for seed in self.seeds:
+            for step in range(4, 241, 4):
+                done = 1 - np.exp(-step / 60)
+                validated = step % 60 == 0
+                yield LogRow(
+                    seed=seed,
+                    step=step,
+                    seconds=0.1 * step + 0.01 * seed,
+                    trained_tokens=320 * step,
+                    teacher_tokens=600 * step,
+                    sampled_tokens=0 if acceptance is None else 400 * step,
+                    loss=(1.6 - 1.3 * done) * np.exp(self.rng.normal(0, 0.15)),
+                    acceptance_rate=None if acceptance is None else acceptance * (0.8 + 0.2 * done),
+                    validation_kl=1.2 - done + self.rng.normal(0, 0.03) if validated else None,
+                    validation_metric=45 + (mean - 45) * done + self.rng.normal(0, 1)
+                    if validated
+                    else None,
+                )
 
 
 def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None:
     """metrics/sweep.json on the first task, metrics/probe.json on all."""
     task, kind = next(iter(tasks.items()))
-    run = {
-        "seconds": 9.0,
-        "acceptance_rate": 70.0,
-        "student_sampled_tokens": 20_000,
-        "teacher_passes": 140,
-        "teacher_tokens": 20_000,
-    }
     runs = {
         str(value): {
-            str(seed): run | {"validation": {"metric": 50.0 + value + seed % 2, "kl": 0.5}}
-            for seed in seeds
+            str(seed): trained_run(50.0 + value + seed % 2, acceptance_rate=70.0) for seed in seeds
         }
         for value in (1, 25)
     }
-    facts = {"method": "skd", "setting": "acceptance.value", "seeds": list(seeds)}
-    facts |= {"validation_examples": 150, "kinds": {task: kind}, "runs": {task: runs}}
-    write_json(root / "metrics" / "sweep.json", {"sweeps": {"threshold": facts}})
-    agreed = {"kl": 0.7, "spearman": 0.6, "first": 80.0, "ranks": {"0.5": 0, "0.9": 2, "0.99": 9}}
-    agreed |= {"within": {"1": 70.0}, "by_position": {"0": [0.5, 70.0], "8": [0.9, 60.0]}}
-    shares = dict(
-        zip(("0", "1", "2", "5", "10", "25", "100"), (60, 20, 8, 6, 4, 1.5, 0.5), strict=True)
+    sweep = SweepRuns("skd", "acceptance.value", list(seeds), 150, {task: kind}, {task: runs})
+    write_result(root / "metrics" / "sweep.json", SweepResult(Took(30.0), {"threshold": sweep}))
+    agreed = Agreement(
+        kl=0.7,
+        spearman=0.6,
+        first=80.0,
+        ranks={"0.5": 0, "0.9": 2, "0.99": 9},
+        within={"1": 70.0},
+        by_position={"0": (0.5, 70.0), "8": (0.9, 60.0)},
     )
-    proposals = {"ranks": shares, "by_position": {"0": 90.0, "8": 70.0}}
-    kept = {"accepted": 60.0, "acceptance_length": 2.5, "tokens_per_cpu_second": 300.0}
-    draft = {"prompts": 4, **dict.fromkeys(("greedy", "sampled", "rejection"), kept)}
-    draft["plain_greedy"] = {"tokens_per_cpu_second": 200.0}
-    draft["plain_sampled"] = {"tokens_per_cpu_second": 250.0}
-    draft["assisted"] = {"tokens_per_cpu_second": 50.0, "equal": 4, "reason": None}
-    kinds = ("ground_truth", "student", "interleaved")
-    model = {"agreement": dict.fromkeys(kinds, agreed), "proposals": proposals, "draft": draft}
-    probe = {"seed": seeds[0], "k": 1, "tasks": {name: {"student_init": model} for name in tasks}}
-    write_json(root / "metrics" / "probe.json", probe)
-    write_json(root / "metrics" / "fairness.json", {"split": "test", "seeds": [], "tasks": {}})
+    ranks = ("0", "1", "2", "5", "10", "25", "100")
+    kept = DecodingSpeed(300.0, 60.0, 2.5)
+    ways = dict.fromkeys(("greedy", "sampled", "rejection"), kept)
+    ways |= {
+        "plain_greedy": DecodingSpeed(200.0),
+        "plain_sampled": DecodingSpeed(250.0),
+        "assisted": DecodingSpeed(50.0),
+    }
+    model = ModelProbe(
+        agreement=dict.fromkeys(("ground_truth", "student", "interleaved"), agreed),
+        proposals=JudgedProposals(
+            ranks=dict(zip(ranks, (60.0, 20.0, 8.0, 6.0, 4.0, 1.5, 0.5), strict=True)),
+            by_position={"0": 90.0, "8": 70.0},
+        ),
+        draft=DraftWorth(4, ways, 4, None),
+    )
+    probe = ProbeResult(Took(5.0), seeds[0], 1, {name: {"student_init": model} for name in tasks})
+    write_result(root / "metrics" / "probe.json", probe)
+    write_result(root / "metrics" / "fairness.json", FairnessResult(Took(0.0), [], {}))
 
 
 @pytest.fixture
@@ -279,15 +328,13 @@ def make_tree(tmp_path: Path) -> Tree:
             for method, planted in methods.items():
                 mean = planted[name] if isinstance(planted, Mapping) else planted
                 writer.evaluation(method, {method: mean})
-        pair = {
-            role: {"kind": "procedural", "license": None, "architecture": "LlamaForCausalLM"}
-            | {"parameters": size, "layers": layers}
-            for role, size, layers in (("teacher", 410_000, 3), ("student", 150_000, 2))
-        } | {"vocabulary": 800}
-        write_json(
-            tmp_path / "metrics" / "base.json",
-            {"seconds": 70.0, "environment": ENVIRONMENT, "pair": pair},
+        origin = ModelOrigin("procedural")
+        teacher, student = (
+            ModelFacts(origin, ModelSize("LlamaForCausalLM", parameters, layers, width, 800))
+            for parameters, layers, width in ((410_000, 3, 96), (150_000, 2, 64))
         )
+        pair = PairResult(Took(70.0, ENVIRONMENT), teacher, student, 800, [2], True)
+        write_result(tmp_path / "metrics" / "base.json", pair)
         analyses(tmp_path, tasks, seeds)
         _parameters(tmp_path, methods, tasks, seeds, samples, test_sets or {})
         return tmp_path

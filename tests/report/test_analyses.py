@@ -13,28 +13,38 @@ import yaml
 
 from pipelines.stages.report import main
 from skd.errors import UserError
-from skd.report.sections.fairness import COLUMNS, fairness_rows, read_fairness, section
+from skd.models.settings import ProceduralModel
+from skd.report.reading.analyses import Analyses, read_analyses
+from skd.report.sections.fairness import COLUMNS, fairness_rows, section
 from skd.report.sections.sheets import csv_text
+from skd.report.verdicts.budgets import budget_verdicts
 from skd.report.verdicts.statistics import compare
-from tests.report.conftest import write_json
+from skd.results.analyses import (
+    BudgetRun,
+    BudgetRuns,
+    FairnessResult,
+    ProbeResult,
+    ScalingResult,
+    SweepResult,
+    TaskFairness,
+    TuningTry,
+)
+from skd.results.evaluation import OutputRecord
+from skd.results.files import write_result, write_results
+from skd.results.pair import ModelSize
+from skd.results.runs import Took, Validation
+from tests.report.conftest import trained_run
 
 SEEDS, EXAMPLES = (20, 21), 80
 
 
-def run(metric: float, steps: int) -> dict:
-    seeds = {
-        str(seed): {
-            "test": {"rouge_l": metric},
-            "student_sampled_tokens": 100,
-            "training_seconds": 2.0,
-        }
-        for seed in SEEDS
-    }
-    return {"steps": steps, "seeds": seeds}
+def budget_runs(metric: float, steps: int) -> BudgetRuns:
+    run = trained_run(metric, student_sampled_tokens=100)
+    return BudgetRuns(steps, {str(seed): BudgetRun(run, {"rouge_l": metric}) for seed in SEEDS})
 
 
-def plant(root: Path, means: dict[tuple[str, int], float]) -> None:
-    """metrics/fairness.json and records of `skd` and `sft`; (method, steps) -> mean."""
+def plant(root: Path, means: dict[tuple[str, int], float]) -> Analyses:
+    """The equal budgets of `skd` and `sft`; (method, steps) -> mean. Their files are in `root`."""
     rng = np.random.default_rng(0)
     ability = rng.normal(0, 10, EXAMPLES)
     records = []
@@ -42,42 +52,48 @@ def plant(root: Path, means: dict[tuple[str, int], float]) -> None:
         for seed in SEEDS:
             scores = mean + ability + rng.normal(0, 2, EXAMPLES)
             records += [
-                {"model": method, "steps": steps, "seed": seed, "id": f"test-{i}",
-                 "scores": {"rouge_l": float(score)}}
+                OutputRecord(
+                    method, seed, f"test-{i}", "text", True, 3, {"rouge_l": float(score)}, steps
+                )
                 for i, score in enumerate(scores)
-            ]  # fmt: skip
-    (root / "fairness").mkdir(exist_ok=True)
-    lines = "".join(json.dumps(row) + "\n" for row in records)
-    (root / "fairness" / "summarization.jsonl").write_text(lines)
+            ]
+    write_results(root / "fairness" / "summarization.jsonl", records)
+    steps_of = {"steps": (100, 100), "tokens": (100, 100), "seconds": (300, 100)}
     views = {
-        "steps": {"sft": run(means["sft", 100], 100), "skd": run(means["skd", 100], 100)},
-        "tokens": {"sft": run(means["sft", 100], 100), "skd": run(means["skd", 100], 100)},
-        "seconds": {"sft": run(means["sft", 300], 300), "skd": run(means["skd", 100], 100)},
+        view: {
+            "sft": budget_runs(means["sft", sft], sft),
+            "skd": budget_runs(means["skd", skd], skd),
+        }
+        for view, (sft, skd) in steps_of.items()
     }
     tries = [
-        {"method": method, "learning_rate": rate, "setting": "acceptance.value", "value": "1",
-         "metric": 50.0 + rate, "chosen": rate == 2.0}
-        for method in ("sft", "skd") for rate in (1.0, 2.0)
-    ]  # fmt: skip
-    task = {"kind": "summarization", "tries": tries, "views": views}
-    facts = {"split": "test", "seeds": list(SEEDS), "tasks": {"summarization": task}}
-    write_json(root / "metrics" / "fairness.json", facts)
+        TuningTry(method, rate, "acceptance.value", "1", 50.0 + rate, rate == 2.0)
+        for method in ("sft", "skd")
+        for rate in (1.0, 2.0)
+    ]
+    task = TaskFairness("summarization", tries, views)
+    result = FairnessResult(Took(9.0), list(SEEDS), {"summarization": task})
+    write_result(root / "metrics" / "fairness.json", result)
+    write_result(root / "metrics" / "sweep.json", SweepResult(Took(0.0), {}))
+    write_result(root / "metrics" / "probe.json", ProbeResult(Took(0.0), 20, 1, {}))
+    return read_analyses(root, [], [])
 
 
 def test_a_lead_at_equal_steps_can_end_at_equal_seconds(tmp_path: Path) -> None:
-    plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 60.0, ("sft", 300): 70.0})
-    found = read_fairness(tmp_path, "skd", resamples=500, seed=0)
-    words = {view: v["sft"].word for (_, view), v in found.verdicts.items()}
+    analyses = plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 60.0, ("sft", 300): 70.0})
+    verdicts = budget_verdicts(analyses, "skd", resamples=500, seed=0)
+    words = {view: v["sft"].word for (_, view), v in verdicts.items()}
     assert words == {"steps": "better", "tokens": "better", "seconds": "worse"}
-    row = next(line for line in section(found).splitlines() if line.startswith("| `sft`"))
+    text = section(analyses, verdicts, "skd")
+    row = next(line for line in text.splitlines() if line.startswith("| `sft`"))
     assert "50.0 ± 0.0 ▼ | 100 |" in row
     assert "70.0 ± 0.0 ▲ | 300 |" in row
 
 
 def test_the_sheet_can_be_recomputed_from_the_records(tmp_path: Path) -> None:
-    plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 52.0, ("sft", 300): 55.0})
-    found = read_fairness(tmp_path, "skd", resamples=500, seed=0)
-    text = csv_text(COLUMNS, fairness_rows(found))
+    analyses = plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 52.0, ("sft", 300): 55.0})
+    verdicts = budget_verdicts(analyses, "skd", resamples=500, seed=0)
+    text = csv_text(COLUMNS, fairness_rows(analyses, verdicts))
     rows = {(r["view"], r["method"]): r for r in csv.DictReader(io.StringIO(text))}
     scores: dict[tuple[str, int], list[list[float]]] = {}
     lines = (tmp_path / "fairness" / "summarization.jsonl").read_text().splitlines()
@@ -99,7 +115,7 @@ def test_missing_records_are_named_with_their_stage(tmp_path: Path) -> None:
     plant(tmp_path, {("sft", 100): 50.0, ("skd", 100): 52.0, ("sft", 300): 55.0})
     (tmp_path / "fairness" / "summarization.jsonl").unlink()
     with pytest.raises(UserError, match=r"fairness/summarization.jsonl.*dvc repro fairness"):
-        read_fairness(tmp_path, "skd", resamples=500, seed=0)
+        read_analyses(tmp_path, [], [])
 
 
 def test_nothing_asked_is_no_section(make_tree) -> None:
@@ -120,13 +136,15 @@ def test_other_students_stand_beside_the_own(make_tree) -> None:
         "students": raw, "methods": ["skd"], "tasks": ["summarization"], "seeds": [20],
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
-    facts = {
-        "student": raw["narrow"], "parameters": 12_345, "layers": 1, "hidden_size": 16,
-        "kinds": {"summarization": "summarization"},
-        "starts": {"summarization": {"20": {"metric": 31.5}}},
-        "runs": {"summarization": {"skd": {"20": {"validation": {"metric": 44.5}}}}},
-    }  # fmt: skip
-    write_json(root / "metrics" / "scaling" / "narrow.json", facts)
+    result = ScalingResult(
+        took=Took(40.0),
+        student=ProceduralModel(**raw["narrow"]),
+        size=ModelSize("LlamaForCausalLM", 12_345, 1, 16, 800),
+        kinds={"summarization": "summarization"},
+        starts={"summarization": {"20": Validation(31.5)}},
+        runs={"summarization": {"skd": {"20": trained_run(44.5)}}},
+    )
+    write_result(root / "metrics" / "scaling" / "narrow.json", result)
     main(["--root", str(root)])
     text = (root / "reports" / "report.md").read_text()
     assert "| `narrow` | 12,345 | 31.5 | 44.5 |" in text
@@ -138,10 +156,10 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart_is_named(make_tree) -> 
     root = make_tree({"sft": 62, "on_policy_kd": 40, "skd": 62})
     for method, seconds in (("sft", 5.0), ("on_policy_kd", 1.0), ("skd", 20.0)):
         path = root / "metrics" / "distill" / f"{method}.json"
-        facts = json.loads(path.read_text())
-        for run_facts in facts["tasks"]["summarization"]["seeds"].values():
-            run_facts["seconds"] = seconds
-        path.write_text(json.dumps(facts))
+        result = json.loads(path.read_text())
+        for run in result["tasks"]["summarization"].values():
+            run["cost"]["seconds"] = seconds
+        path.write_text(json.dumps(result))
     main(["--root", str(root)])
     text = (root / "reports" / "report.md").read_text().split("### If you must choose")[1]
     row = next(line for line in text.splitlines() if line.startswith("| summarization"))

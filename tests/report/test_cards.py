@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from pipelines.schema import load
-from skd.report.reading.read import read_run
+from skd.report.reading.reader import read_experiment
 from skd.report.sections.cards import cards
 from skd.report.sections.provenance import Provenance
 from skd.report.sections.tables import values_text
@@ -21,21 +21,21 @@ HUB_STUDENT = {"kind": "hub", "id": "org/student", "revision": "2" * 40}
 
 @pytest.fixture
 def card(make_tree):
-    """A function from facts of the pair and the data to a parsed card."""
+    """A function from result of the pair and the data to a parsed card."""
     root = make_tree({"sft": 50, "skd": 70}, {"translation": "translation"}, n=3)
 
     def edit(name: str, change) -> None:
         path = root / "metrics" / name
-        facts = json.loads(path.read_text())
-        change(facts)
-        path.write_text(json.dumps(facts))
+        result = json.loads(path.read_text())
+        change(result)
+        path.write_text(json.dumps(result))
 
     def build(teacher: dict[str, Any], student: dict[str, Any], data: dict[str, Any]) -> ModelCard:
-        edit("base.json", lambda facts: facts["pair"]["teacher"].update(teacher))
-        edit("base.json", lambda facts: facts["pair"]["student"].update(student))
-        edit("prepare/translation.json", lambda facts: facts.update(data))
+        edit("base.json", lambda result: result["teacher"]["origin"].update(teacher))
+        edit("base.json", lambda result: result["student"]["origin"].update(student))
+        edit("prepare/translation.json", lambda result: result["card"].update(data))
         experiment = load(root / "params.yaml").experiment
-        run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+        run = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
         return ModelCard(cards(run, FOUND)["translation-skd.md"])
 
     return build
@@ -69,7 +69,7 @@ def test_a_set_of_other_origin_stands_in_the_cards_of_the_students_it_tested(mak
     tasks = {"arithmetic": "arithmetic", "translation": "translation"}
     root = make_tree(methods, tasks, test_sets={"svamp": "arithmetic"})
     experiment = load(root / "params.yaml").experiment
-    run = read_run(
+    run = read_experiment(
         root, experiment.tasks, experiment.methods, experiment.seeds, {"svamp": "arithmetic"}
     )
     made = cards(run, FOUND)

@@ -18,9 +18,9 @@ from pipelines.schema import load
 from pipelines.stages.report import main
 from skd.metrics.base import Batch
 from skd.metrics.score import score
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Example, Run
-from skd.report.verdicts.crosscheck import checks
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.reader import read_experiment
+from skd.report.verdicts.crosscheck import cross_checks
 from skd.report.verdicts.sacrebleu_tests import SCORERS, SEED_VARIABLE, paired
 
 WORDS = "a cat sat on the mat and saw one dog run far from its red house".split()  # noqa: SIM905
@@ -103,22 +103,22 @@ def test_equal_outputs_and_one_that_differs_are_ties():
 
 
 # ------------------------------------------------------------------ in a report
-def with_outputs(root: Path, kept: dict[str, float]) -> Run:
+def with_outputs(root: Path, kept: dict[str, float]) -> ExperimentResults:
     """The tree's run with outputs that keep so many words of the references."""
     experiment = load(root / "params.yaml").experiment
-    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
-    (task,) = run.tasks
-    data, systems = corpus(len(task.rows), kept, len(run.seeds))
+    results = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
+    (task,) = results.tasks
+    data, systems = corpus(len(task.rows), kept, len(results.seeds))
     rows = [row | {"id": i} for row, i in zip(data, task.ids, strict=True)]
     models = dict(task.models)
     for name, outputs in systems.items():
         texts = iter(outputs)
-        examples = {
-            seed: {i: Example(next(texts), known[i].scores) for i in task.ids}
-            for seed, known in models[name].examples.items()
+        records = {
+            seed: {i: replace(known[i], output=next(texts)) for i in task.ids}
+            for seed, known in models[name].outputs.items()
         }
-        models[name] = replace(models[name], examples=examples)
-    return replace(run, tasks=[replace(task, rows=rows, models=models)])
+        models[name] = replace(models[name], outputs=records)
+    return replace(results, tasks=[replace(task, rows=rows, models=models)])
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def root(make_tree) -> Path:
 
 
 def test_a_planted_difference_is_found_and_equal_methods_tie(root):
-    run = with_outputs(root, {"sft": 0.4, "on_policy_kd": 0.7, "skd": 0.7})
-    found = checks(run, "skd")
+    results = with_outputs(root, {"sft": 0.4, "on_policy_kd": 0.7, "skd": 0.7})
+    found = cross_checks(results, "skd")
     assert {(c.metric, c.other): c.word for c in found} == {
         ("chrf", "sft"): "better",
         ("bleu", "sft"): "better",
@@ -137,17 +137,17 @@ def test_a_planted_difference_is_found_and_equal_methods_tie(root):
     }
     assert all(c.holm_p >= c.p for c in found)
     assert min(c.holm_p for c in found) == pytest.approx(4 * min(c.p for c in found))
-    losing = checks(run, "sft")
+    losing = cross_checks(results, "sft")
     assert {c.word for c in losing} == {"worse"}
 
 
 def test_whatever_the_environment_says_the_seed_is_the_reports(root, monkeypatch):
-    run = with_outputs(root, {"sft": 0.6, "on_policy_kd": 0.65, "skd": 0.7})
+    results = with_outputs(root, {"sft": 0.6, "on_policy_kd": 0.65, "skd": 0.7})
     monkeypatch.delenv(SEED_VARIABLE, raising=False)
-    first = checks(run, "skd")
+    first = cross_checks(results, "skd")
     assert SEED_VARIABLE not in os.environ
     monkeypatch.setenv(SEED_VARIABLE, "none")
-    assert checks(run, "skd") == first
+    assert cross_checks(results, "skd") == first
     assert os.environ[SEED_VARIABLE] == "none"
 
 

@@ -1,4 +1,4 @@
-"""All pairs, power, failure signatures, the CSV tables and the HTML page."""
+"""All pairs, power, known failures, the CSV tables and the HTML page."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from scipy.stats import ttest_ind
 from pipelines.schema import load
 from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Run
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.reader import read_experiment
 from skd.report.sections.page import page
 from skd.report.verdicts.compare import BETTER
-from skd.report.verdicts.failures import CHECKS, signatures
-from skd.report.verdicts.pairs import all_pairs, record
+from skd.report.verdicts.failures import CHECKS, failures
+from skd.report.verdicts.pairs import all_pairs, win_count
 from skd.report.verdicts.statistics import compare, seed_interval, seeds_needed
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 
 
-def read(root: Path) -> Run:
+def read(root: Path) -> ExperimentResults:
     params = load(root / "params.yaml")
     experiment = params.experiment
     tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
-    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
+    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
 
 
 def found(root: Path) -> list[tuple[str, str]]:
-    return [(finding.method, finding.signature) for finding in signatures(read(root))]
+    return [(failure.method, failure.name) for failure in failures(read(root))]
 
 
 def edit_json(path: Path, change) -> None:
@@ -74,11 +74,11 @@ def test_records_count_every_pair_once_from_both_sides(make_tree):
     pairs = all_pairs(run, resamples=300, seed=0)
     assert len(pairs) == 2 * 3
     for task in (None, "a", "b"):
-        records = [record(pairs, m, task) for m in METHODS]
+        records = [win_count(pairs, m, task) for m in METHODS]
         assert sum(r.wins for r in records) == sum(r.losses for r in records)
         assert {sum(vars(r).values()) for r in records} == {4 if task is None else 2}
-    assert record(pairs, "skd").wins == 4
-    assert record(pairs, "sft").losses == 4
+    assert win_count(pairs, "skd").wins == 4
+    assert win_count(pairs, "sft").losses == 4
 
 
 def test_equal_methods_tie_and_a_planted_effect_is_found():
@@ -119,8 +119,8 @@ def test_seeds_needed_knows_its_limits():
     assert seeds_needed(np.full((3, 2), 5.0), np.full((3, 2), 4.0)) == 2
 
 
-# ----------------------------------------------------------------- signatures
-def test_a_healthy_run_has_no_signature(make_tree):
+# -------------------------------------------------------------------- failures
+def test_a_healthy_run_has_no_failure(make_tree):
     assert found(make_tree(METHODS)) == []
 
 
@@ -132,11 +132,11 @@ def test_a_healthy_run_has_no_signature(make_tree):
         (99.9, "almost nothing is replaced"),
     ],
 )
-def test_acceptance_signatures_name_the_parameter(make_tree, acceptance, name):
-    (finding,) = signatures(read(make_tree(METHODS, acceptance=acceptance)))
-    assert (finding.method, finding.signature) == ("skd", name)
-    assert "methods.skd.acceptance" in finding.remedy
-    assert str(acceptance) in finding.numbers
+def test_acceptance_failures_name_the_parameter(make_tree, acceptance, name):
+    (failure,) = failures(read(make_tree(METHODS, acceptance=acceptance)))
+    assert (failure.method, failure.name) == ("skd", name)
+    assert "methods.skd.acceptance" in failure.remedy
+    assert str(acceptance) in failure.numbers
 
 
 def test_a_gradient_spike_is_an_unstable_signal(make_tree):
@@ -168,8 +168,8 @@ def test_broken_outputs_are_named(make_tree, output, name):
 def test_outputs_that_never_end_are_a_length_explosion(make_tree):
     root = make_tree(METHODS)
 
-    def change(facts):
-        for scores in facts["tasks"]["summarization"]["models"]["skd"]["seeds"].values():
+    def change(result):
+        for scores in result["tasks"]["summarization"]["models"]["skd"].values():
             scores["stopped"] = 40.0
 
     edit_json(root / "metrics" / "evaluate" / "skd.json", change)
@@ -179,9 +179,9 @@ def test_outputs_that_never_end_are_a_length_explosion(make_tree):
 def test_a_teacher_below_its_untrained_student_is_degenerate(make_tree):
     root = make_tree(METHODS)
 
-    def change(facts):
-        models = facts["tasks"]["summarization"]["models"]
-        models["teacher"]["seeds"]["all"]["rouge_l"] = 10.0
+    def change(result):
+        models = result["tasks"]["summarization"]["models"]
+        models["teacher"]["all"]["rouge_l"] = 10.0
 
     edit_json(root / "metrics" / "evaluate" / "starts.json", change)
     assert found(root) == [(method, "degenerate teacher") for method in METHODS]
@@ -196,13 +196,13 @@ def abroad(make_tree, methods=AWAY) -> Path:
 
 def test_a_student_that_is_good_at_home_alone_does_not_carry_over(make_tree):
     root = abroad(make_tree, AWAY | {"on_policy_kd": {"summarization": 85, "else": 30}})
-    (finding,) = signatures(read(root))
-    assert (finding.task, finding.method) == ("else", "on_policy_kd")
-    assert finding.signature == "does not carry over"
-    shares = [int(share) for share in re.findall(r"(\d+) %", finding.numbers)]
+    (failure,) = failures(read(root))
+    assert (failure.task, failure.method) == ("else", "on_policy_kd")
+    assert failure.name == "does not carry over"
+    shares = [int(share) for share in re.findall(r"(\d+) %", failure.numbers)]
     assert shares == pytest.approx([100 * 30 / 95, 100 * 85 / 95], abs=3)
-    assert "summarization" in finding.numbers
-    assert "`data.summarization.source`" in finding.remedy
+    assert "summarization" in failure.numbers
+    assert "`data.summarization.source`" in failure.remedy
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_no_student_is_blamed_for_a_set_that_its_teacher_cannot_do(make_tree):
     root = abroad(make_tree, {name: {"summarization": 85, "else": 30} for name in AWAY})
     assert {name for _, name in found(root)} == {"does not carry over"}
 
-    def change(facts):
-        facts["test_sets"]["else"]["models"]["teacher"]["seeds"]["all"]["rouge_l"] = 35.0
+    def change(result):
+        result["test_sets"]["else"]["models"]["teacher"]["all"]["rouge_l"] = 35.0
 
     edit_json(root / "metrics" / "evaluate" / "starts.json", change)
     assert found(root) == []
@@ -228,11 +228,11 @@ def test_no_student_is_blamed_for_a_set_that_its_teacher_cannot_do(make_tree):
 def test_broken_outputs_are_named_on_a_set_unless_its_task_showed_them(make_tree):
     root = abroad(make_tree)
     edit_outputs(root, "skd", "skd", lambda _i, text: text * 3, "else")
-    assert [(f.task, f.method, f.signature) for f in signatures(read(root))] == [
+    assert [(f.task, f.method, f.name) for f in failures(read(root))] == [
         ("else", "skd", "length explosion")
     ]
     edit_outputs(root, "skd", "skd", lambda _i, text: text * 3)
-    assert [(f.task, f.method, f.signature) for f in signatures(read(root))] == [
+    assert [(f.task, f.method, f.name) for f in failures(read(root))] == [
         ("summarization", "skd", "length explosion")
     ]
 
@@ -292,7 +292,7 @@ def test_markup_of_the_report_becomes_markup():
 
 def test_a_sweep_that_was_not_run_is_named_with_its_stage(make_tree):
     root = make_tree(METHODS, n=20)
-    edit_json(root / "metrics" / "sweep.json", lambda facts: facts["sweeps"].clear())
+    edit_json(root / "metrics" / "sweep.json", lambda result: result["sweeps"].clear())
     params = load(root / "params.yaml")
     with pytest.raises(UserError, match=r"no sweep 'threshold'; rerun `dvc repro sweep`"):
         build(params, root, provenance(params, root))
@@ -302,7 +302,7 @@ def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
     root = make_tree(METHODS, n=20)
     main(["--root", str(root)])
     part = (root / "reports" / "report.md").read_text(encoding="utf-8").split("## Analyses")[1]
-    assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 20,000", part)
+    assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 0 \| 1,200 \| 150,000", part)
     assert "| *untrained student, SFT start* | 0.70 | 0.70 | 0.70 | 0.60 | 80 | 0 / 2 / 9 |" in part
     assert "| rank 0 | rank 1 | rank 2–4 | rank 5–9 | rank 10–24 | rank 25–99 | rank 100+ |" in part
     assert "| 60.0 | 20.0 | 8.0 | 6.0 | 4.0 | 1.5 | 0.5 | 0+: 90 · 8+: 70 |" in part
@@ -321,10 +321,11 @@ def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
 def test_a_pair_that_the_library_refuses_has_its_reason_in_the_report(make_tree):
     root = make_tree(METHODS, n=20)
 
-    def change(facts):
-        for models in facts["tasks"].values():
-            refused = {"tokens_per_cpu_second": None, "equal": None, "reason": "two tokenizers"}
-            models["student_init"]["draft"]["assisted"] = refused
+    def change(result):
+        for models in result["tasks"].values():
+            draft = models["student_init"]["draft"]
+            draft |= {"assisted_equal": None, "assisted_reason": "two tokenizers"}
+            draft["ways"]["assisted"]["tokens_per_cpu_second"] = None
 
     edit_json(root / "metrics" / "probe.json", change)
     main(["--root", str(root)])

@@ -12,18 +12,18 @@ from pipelines.schema import load
 from pipelines.stages.report import main
 from skd.report.figures.curves import curve
 from skd.report.figures.draw import figures
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Run
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.reader import read_experiment
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 TASKS = {"a": "summarization", "b": "translation"}
 
 
 @pytest.fixture
-def run(make_tree) -> Run:
+def run(make_tree) -> ExperimentResults:
     root = make_tree(METHODS, TASKS, n=10)
     experiment = load(root / "params.yaml").experiment
-    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -82,7 +82,7 @@ def test_the_curves_have_a_row_per_point(run):
 def test_one_seed_leaves_the_interval_empty(make_tree):
     root = make_tree(METHODS, seeds=(7,), n=5)
     experiment = load(root / "params.yaml").experiment
-    run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    run = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
     found = rows(figures(run, "skd")["comparison"].csv)
     assert {row["half_width"] for row in found} == {""}
     assert all(row["seed_7"] for row in found if row["model"] in METHODS)

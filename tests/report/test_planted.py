@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from pipelines.schema import load
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Example, Model, Run
-from skd.report.sections.analyses import read_analyses
+from skd.report.reading.analyses import read_analyses
+from skd.report.reading.experiment import ExperimentResults, ModelScores
+from skd.report.reading.reader import read_experiment
 from skd.report.sections.markdown import report
 from skd.report.sections.provenance import Provenance
 from skd.report.verdicts.compare import BETTER, TIE, WORSE, Verdict
@@ -57,19 +57,17 @@ def reports(make_tree) -> Reports:
     def make(means: Mapping[str, float], spread: float = 1.0) -> list[Made]:
         root = make_tree(means, n=EXAMPLES)
         experiment = load(root / "params.yaml").experiment
-        run = read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
-        analyses = read_analyses(
-            root, experiment.sweeps, experiment.students, PAIR[0], RESAMPLES, 0
-        )
+        read = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
+        analyses = read_analyses(root, experiment.sweeps, experiment.students)
         rng = np.random.default_rng(0)
         made = []
         for number in range(REPORTS):
-            drawn = simulated(run, means, spread, rng)
-            found = weigh(drawn, "skd", resamples=RESAMPLES, seed=number)
-            text = report(drawn, analyses, found, [], PROVENANCE, [], 1)
+            drawn = simulated(read, means, spread, rng)
+            evidence = weigh(drawn, analyses, "skd", resamples=RESAMPLES, seed=number)
+            text = report(drawn, analyses, evidence, [], PROVENANCE, [], 1)
             conclusion = text.split("## Conclusion")[1].split("A method *wins*")[0]
-            family = words(found.families["summarization"][0].verdicts)
-            pairs = words(pair.verdict for pair in found.pairs)
+            family = words(evidence.families["summarization"][0].verdicts)
+            pairs = words(pair.verdict for pair in evidence.pairs)
             made.append(Made(family, pairs, conclusion))
         return made
 
@@ -80,28 +78,30 @@ def words(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], str]:
     return {(verdict.method, verdict.other): verdict.word for verdict in verdicts}
 
 
-def simulated(run: Run, means: Mapping[str, float], spread: float, rng: np.random.Generator) -> Run:
-    (task,) = run.tasks
+def simulated(
+    read: ExperimentResults, means: Mapping[str, float], spread: float, rng: np.random.Generator
+) -> ExperimentResults:
+    (task,) = read.tasks
     ability = rng.normal(0, ABILITY, EXAMPLES)  # hard and easy ones, for every method
 
-    def scored(model: Model, mean: float) -> Model:
-        examples, system = {}, {}
-        for seed, known in model.examples.items():
+    def scored(model: ModelScores, mean: float) -> ModelScores:
+        outputs, by_seed = {}, {}
+        for seed, known in model.outputs.items():
             values = mean + ability + rng.normal(0, NOISE, EXAMPLES)
             values += rng.normal(0, spread)
-            examples[seed] = {
-                name: Example(example.output, {task.primary: value})
-                for (name, example), value in zip(known.items(), values.tolist(), strict=True)
+            outputs[seed] = {
+                name: replace(record, scores={task.primary: value})
+                for (name, record), value in zip(known.items(), values.tolist(), strict=True)
             }
-            system[seed] = model.system[seed] | {task.primary: float(values.mean())}
-        return replace(model, examples=examples, system=system)
+            by_seed[seed] = model.by_seed[seed] | {task.primary: float(values.mean())}
+        return replace(model, outputs=outputs, by_seed=by_seed)
 
     models = {name: scored(task.models[name], mean) for name, mean in means.items()}
-    return replace(run, tasks=[replace(task, models=task.models | models)])
+    return replace(read, tasks=[replace(task, models=task.models | models)])
 
 
-def word(found: Mapping[tuple[str, str], str], method: str, other: str) -> str:
-    return found.get((method, other)) or OPPOSITE[found[other, method]]
+def word(verdicts: Mapping[tuple[str, str], str], method: str, other: str) -> str:
+    return verdicts.get((method, other)) or OPPOSITE[verdicts[other, method]]
 
 
 def count(made: list[Made], holds: Callable[[Made], bool]) -> int:

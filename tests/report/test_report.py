@@ -14,8 +14,8 @@ import pytest
 from pipelines.schema import load
 from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.report.reading.read import read_run
-from skd.report.reading.run import Run
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.reader import read_experiment
 from skd.report.sections import words
 from skd.report.sections.results import COLUMNS
 from skd.report.verdicts.compare import families
@@ -25,9 +25,9 @@ LOSS = {"sft": 50, "on_policy_kd": 75, "skd": 60}
 TIE = {"sft": 50, "on_policy_kd": 60, "skd": 60}
 
 
-def read(root: Path) -> Run:
+def read(root: Path) -> ExperimentResults:
     experiment = load(root / "params.yaml").experiment
-    return read_run(root, experiment.tasks, experiment.methods, experiment.seeds)
+    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
 
 
 def conclusion(root: Path, reference: str = "skd") -> str:
@@ -150,7 +150,7 @@ def test_results_csv_holds_every_number_once_and_can_be_recomputed(make_tree):
     expected = 0
     for path in (root / "metrics" / "evaluate").rglob("*.json"):
         for model in json.loads(path.read_text())["tasks"]["summarization"]["models"].values():
-            expected += sum(len(scores) for scores in model["seeds"].values())
+            expected += sum(len(scores) for scores in model.values())
     assert len(rows) == expected
     assert {"teacher", "student_init", "student_init_instruct"} <= {row["method"] for row in rows}
     records = [
@@ -207,13 +207,6 @@ def test_tasks_and_methods_may_have_any_name(make_tree):
         {"plain": 50, "ours": 70},
         {"assamese": "translation", "chat_a": "summarization", "chat_b": "summarization"},
     )
-    for path in (root / "metrics" / "distill").rglob("*.json"):
-        facts = json.loads(path.read_text())
-        facts["method"]["method"] = {"plain": "sft", "ours": "skd"}[path.stem]
-        path.write_text(json.dumps(facts))
-    params = (root / "params.yaml").read_text()
-    params = params.replace("method: plain", "method: sft").replace("method: ours", "method: skd")
-    (root / "params.yaml").write_text(params)
     set_parameter(root, "reference_method: skd", "reference_method: ours")
     text = built(root)
     assert "`ours` wins on every task" in text
@@ -249,12 +242,12 @@ def test_unequal_budgets_are_named(make_tree):
     root = make_tree(WIN)
     assert "equal. Every student had 240 steps of 16" in words.budget_words(read(root).tasks[0])
     path = root / "metrics" / "distill" / "sft.json"
-    facts = json.loads(path.read_text())
-    facts["tasks"]["summarization"]["seeds"]["21"]["steps"] = 120
-    path.write_text(json.dumps(facts))
+    result = json.loads(path.read_text())
+    result["tasks"]["summarization"]["21"]["steps"] = 120
+    path.write_text(json.dumps(result))
     assert "Ended early: `sft` (seed 21: 120 steps)" in words.budget_words(read(root).tasks[0])
-    facts["budget"]["prompts"] = 99
-    path.write_text(json.dumps(facts))
+    result["budget"]["prompts"] = 99
+    path.write_text(json.dumps(result))
     assert "NOT equal" in words.budget_words(read(root).tasks[0])
 
 
@@ -264,7 +257,6 @@ def test_unequal_budgets_are_named(make_tree):
     [
         ("metrics/base.json", "base"),
         ("metrics/prepare/summarization.json", "prepare@summarization"),
-        ("metrics/sft.json", "sft"),
         ("data/summarization/test.jsonl", "prepare@summarization"),
         ("metrics/evaluate/starts.json", "evaluate"),
         ("records/starts/summarization.jsonl", "evaluate"),

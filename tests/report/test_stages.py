@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from pipelines.stages.report import main
-from skd.report.reading.stages import environment, read_parts, wall_time
+from skd.report.reading.parts import environments, read_parts
+from skd.report.sections.provenance import wall_time
 
 ITEMS = {"translation", "skd", "narrow", "starts"}
 
@@ -18,11 +19,10 @@ ITEMS = {"translation", "skd", "narrow", "starts"}
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     def leave(name: str, seconds: float | None, device: str | None = "cpu") -> None:
-        facts = {} if seconds is None else {"seconds": seconds}
-        facts |= {} if device is None else {"environment": {"device": device}}
         path = tmp_path / "metrics" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(facts))
+        took = {"seconds": seconds, "environment": {} if device is None else {"device": device}}
+        path.write_text(json.dumps({"other": 1} if seconds is None else {"took": took}))
 
     leave("base", 60.0)
     leave("fairness", 30.0, "cuda")
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_stage_of_the_run_is_counted_once_and_no_other(root):
     parts = read_parts(root, ITEMS)
-    assert sorted((part.stage, part.seconds) for part in parts) == [
+    assert sorted((part.stage, part.took.seconds) for part in parts) == [
         ("base", 60.0),
         ("distill", 100.0),
         ("fairness", 30.0),
@@ -53,7 +53,7 @@ def test_every_stage_of_the_run_is_counted_once_and_no_other(root):
 
 
 def test_machines_that_differ_are_all_named(root):
-    assert environment(read_parts(root, ITEMS)) == [("device", "cpu / cuda")]
+    assert environments(read_parts(root, ITEMS)) == [("device", "cpu / cuda")]
 
 
 def test_the_graphs_stages_with_metrics_are_all_in_the_report(make_tree):
@@ -67,10 +67,10 @@ def test_the_graphs_stages_with_metrics_are_all_in_the_report(make_tree):
     for name in left:
         path = root / "metrics" / f"{name}.json"
         if path.exists():
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1.0}))
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"took": {"seconds": 1.0}}))
         elif not path.with_suffix("").exists():
             path.with_suffix("").mkdir()
-            (path.with_suffix("") / "skd.json").write_text('{"seconds": 1.0}')
+            (path.with_suffix("") / "skd.json").write_text('{"took": {"seconds": 1.0}}')
     main(["--root", str(root)])
     text = (root / "reports" / "report.md").read_text()
     table = text.split("| stage | parts |")[1].split("**all**")[0]

@@ -94,9 +94,9 @@ def test_a_missing_file_names_the_stage_to_rerun(root, path, stage):
 
 def test_a_set_that_was_not_tested_names_the_stage(root):
     path = root / "metrics" / "evaluate" / "skd.json"
-    facts = json.loads(path.read_text())
-    facts["test_sets"] = {}
-    path.write_text(json.dumps(facts))
+    result = json.loads(path.read_text())
+    result["test_sets"] = {}
+    path.write_text(json.dumps(result))
     with pytest.raises(UserError, match=r"no test set 'svamp'; rerun `dvc repro evaluate`"):
         built(root)
 

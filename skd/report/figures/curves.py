@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from skd.report.reading.run import Run, TaskRun, Training
+from skd.report.reading.experiment import ExperimentResults, MethodTraining, TaskResults
 from skd.report.sections.tables import TITLES
-from skd.report.verdicts.compare import SKD_FAMILY, kind_of, start_of
+from skd.report.verdicts.compare import start_of
+from skd.training.methods import Response
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
@@ -28,36 +29,37 @@ CURVES = (  # column of the log, axis label, logarithmic, smoothed
     ("validation_kl", "validation KL to the teacher", True, False),
     ("validation_metric", "validation {metric}", False, False),
 )
-ON_POLICY = ("on_policy_kd", "on_policy_hard", "imit_kd", "two_stage_kd")
 POINT = ("method", "step", "mean", "lowest", "highest")  # over seeds
 CURVE_COLUMNS = ("curve", *POINT)
 ACCEPTANCE_COLUMNS = ("task", *POINT)
 
 Floats = NDArray[np.float64]
 Styles = dict[str, dict[str, Any]]
-Row = tuple[str | int, ...]
+# A line of a figure's CSV
+DrawnRow = tuple[str | int, ...]
 
 
-def panel_groups(task: TaskRun) -> dict[str, list[str]]:
+def panel_groups(task: TaskResults) -> dict[str, list[str]]:
     """Title -> methods, at most `LINES_PER_PANEL` each, by where their responses come from."""
     groups: dict[str, list[str]] = {title: [] for title in PANELS}
     for method in task.training:
-        kind = kind_of(task, method)
-        if start_of(task, method) == "instruct":
-            title = "instruct start"
-        elif kind in SKD_FAMILY:
-            title = "interleaved sampling"
-        elif kind in ON_POLICY:
-            title = "student samples"
-        else:
-            title = "fixed responses"
-        groups[title].append(method)
+        groups[_group(task, method)].append(method)
     split = {}
     for title, methods in groups.items():
         for part, begin in enumerate(range(0, len(methods), LINES_PER_PANEL)):
             name = title if part == 0 else f"{title} ({part + 1})"
             split[name] = methods[begin : begin + LINES_PER_PANEL]
     return split
+
+
+def _group(task: TaskResults, method: str) -> str:
+    """A name of `PANELS`."""
+    if start_of(task, method) == "instruct":
+        return "instruct start"
+    sources = task.training[method].method.sources
+    if Response.INTERLEAVED in sources:
+        return "interleaved sampling"
+    return "student samples" if Response.STUDENT in sources else "fixed responses"
 
 
 def line_styles(groups: dict[str, list[str]], reference: str) -> Styles:
@@ -73,13 +75,13 @@ def line_styles(groups: dict[str, list[str]], reference: str) -> Styles:
     return styles
 
 
-def curve(training: Training, column: str, smooth: bool = False) -> tuple[Floats, Floats]:
+def curve(training: MethodTraining, column: str, smooth: bool = False) -> tuple[Floats, Floats]:
     """Steps [n] and values [seeds, n] of the steps at which every seed has a value."""
-    by_seed: dict[str, dict[int, float]] = {}
+    by_seed: dict[int, dict[int, float]] = {}
     for row in training.log:
-        if row.get(column):
-            by_seed.setdefault(row["seed"], {})[int(row["step"])] = float(row[column])
-    if len(by_seed) < len(training.seeds):
+        if (value := getattr(row, column)) is not None:
+            by_seed.setdefault(row.seed, {})[row.step] = value
+    if len(by_seed) < len(training.runs):
         return np.empty(0), np.empty((0, 0))
     steps = sorted(set.intersection(*(set(points) for points in by_seed.values())))
     values = np.array([[points[step] for step in steps] for points in by_seed.values()])
@@ -100,8 +102,8 @@ def _smoothed(line: Floats, window: int) -> Floats:
 
 
 def _draw(
-    axes: Any, training: Training, column: str, smooth: bool, method: str, style: Any
-) -> Iterator[Row]:
+    axes: Any, training: MethodTraining, column: str, smooth: bool, method: str, style: Any
+) -> Iterator[DrawnRow]:
     """Draw one line and yield its points, a `POINT` each; nothing where a seed has no value."""
     steps, values = curve(training, column, smooth)
     if not steps.size:
@@ -119,14 +121,16 @@ def digits(value: float) -> str:
     return f"{value:.6g}"
 
 
-def curves(task: TaskRun, groups: dict[str, list[str]], styles: Styles) -> tuple[Figure, list[Row]]:
+def curves(
+    task: TaskResults, groups: dict[str, list[str]], styles: Styles
+) -> tuple[Figure, list[DrawnRow]]:
     shown = [row for row in CURVES if any(curve(t, row[0])[0].size for t in task.training.values())]
     size = (1.2 + 2.9 * len(groups), 0.9 + 2.2 * len(shown))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
         max(1, len(shown)), len(groups), sharex=True, sharey="row", squeeze=False
     )
-    rows: list[Row] = []
+    rows: list[DrawnRow] = []
     for line, (column, label, logarithmic, smooth) in enumerate(shown):
         for place, (title, methods) in enumerate(groups.items()):
             axes = grid[line][place]
@@ -148,20 +152,22 @@ def curves(task: TaskRun, groups: dict[str, list[str]], styles: Styles) -> tuple
     return figure, rows
 
 
-def measured(task: TaskRun, method: str) -> bool:
+def measured(task: TaskResults, method: str) -> bool:
     return curve(task.training[method], "acceptance_rate")[0].size > 0
 
 
-def acceptance(run: Run, methods: Sequence[str], styles: Styles) -> tuple[Figure, list[Row]]:
-    figure = Figure(figsize=(1.0 + 3.4 * len(run.tasks), 3.4), layout="constrained")
-    grid = figure.subplots(1, len(run.tasks), sharey=True, squeeze=False)[0]
+def acceptance(
+    results: ExperimentResults, methods: Sequence[str], styles: Styles
+) -> tuple[Figure, list[DrawnRow]]:
+    figure = Figure(figsize=(1.0 + 3.4 * len(results.tasks), 3.4), layout="constrained")
+    grid = figure.subplots(1, len(results.tasks), sharey=True, squeeze=False)[0]
     shown = {
         method: styles[method]
         | ({} if styles[method]["color"] == "black" else {"color": PALETTE[place % len(PALETTE)]})
         for place, method in enumerate(methods)
     }
-    rows: list[Row] = []
-    for axes, task in zip(grid, run.tasks, strict=True):
+    rows: list[DrawnRow] = []
+    for axes, task in zip(grid, results.tasks, strict=True):
         for method, style in shown.items():
             points = _draw(axes, task.training[method], "acceptance_rate", True, method, style)
             rows += [(task.name, *point) for point in points]

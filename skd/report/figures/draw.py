@@ -16,7 +16,7 @@ from skd.report.figures.curves import (
     ACCEPTANCE_COLUMNS,
     CURVE_COLUMNS,
     PALETTE,
-    Row,
+    DrawnRow,
     acceptance,
     curves,
     digits,
@@ -24,7 +24,7 @@ from skd.report.figures.curves import (
     measured,
     panel_groups,
 )
-from skd.report.reading.run import START, TEACHER, Run, TaskRun
+from skd.report.reading.experiment import SFT_START, TEACHER_ROW, ExperimentResults, TaskResults
 from skd.report.sections.sheets import csv_text
 from skd.report.sections.tables import TITLES
 from skd.report.verdicts.statistics import seed_interval
@@ -46,23 +46,28 @@ COMPARISON_COLUMNS = ("task", "metric", "model", "mean", "half_width")  # then a
 @dataclass(frozen=True)
 class Drawn:
     png: bytes
-    csv: str  # every number that was drawn
+    # Every number that was drawn
+    csv: str
 
 
-def figures(run: Run, reference: str) -> dict[str, Drawn]:
+def figures(results: ExperimentResults, reference: str) -> dict[str, Drawn]:
     """By name, without a suffix. A figure without any data is left out."""
-    groups = panel_groups(run.tasks[0])
+    groups = panel_groups(results.tasks[0])
     styles = line_styles(groups, reference)
     with mpl.rc_context(STYLE):
-        columns = (*COMPARISON_COLUMNS, *(f"seed_{seed}" for seed in run.seeds))
-        drawn = {"comparison": _drawn(columns, *_comparison(run, reference))}
-        for task in run.tasks:
+        columns = (*COMPARISON_COLUMNS, *(f"seed_{seed}" for seed in results.seeds))
+        drawn = {"comparison": _drawn(columns, *_comparison(results, reference))}
+        for task in results.tasks:
             name = f"curves-{task.name}"
             drawn[name] = _drawn(CURVE_COLUMNS, *curves(task, groups, styles))
-        if any(points(t) for task in run.tasks for t in task.training.values()):
-            drawn["convergence"] = _drawn(CONVERGENCE_COLUMNS, *convergence(run, groups, reference))
-        if interleaved := [m for m in run.methods if measured(run.tasks[0], m)]:
-            drawn["acceptance"] = _drawn(ACCEPTANCE_COLUMNS, *acceptance(run, interleaved, styles))
+        if any(points(t) for task in results.tasks for t in task.training.values()):
+            drawn["convergence"] = _drawn(
+                CONVERGENCE_COLUMNS, *convergence(results, groups, reference)
+            )
+        if interleaved := [m for m in results.methods if measured(results.tasks[0], m)]:
+            drawn["acceptance"] = _drawn(
+                ACCEPTANCE_COLUMNS, *acceptance(results, interleaved, styles)
+            )
     return drawn
 
 
@@ -72,26 +77,26 @@ def files(drawn: dict[str, Drawn]) -> dict[str, str | bytes]:
     return pictures | {f"{name}.csv": figure.csv for name, figure in drawn.items()}
 
 
-def _comparison(run: Run, reference: str) -> tuple[Figure, list[Row]]:
+def _comparison(results: ExperimentResults, reference: str) -> tuple[Figure, list[DrawnRow]]:
     """Primary metric per method with its interval over seeds; best mean on top."""
-    height = 1.1 + 0.25 * len(run.methods)
-    figure = Figure(figsize=(4.0 * len(run.tasks) + 0.6, height), layout="constrained")
-    grid = figure.subplots(1, len(run.tasks), squeeze=False)[0]
-    rows: list[Row] = []
-    for axes, task in zip(grid, run.tasks, strict=True):
-        intervals = {m: seed_interval(task.models[m].values(task.primary)) for m in run.methods}
-        order = sorted(run.methods, key=lambda m: intervals[m].mean)
+    height = 1.1 + 0.25 * len(results.methods)
+    figure = Figure(figsize=(4.0 * len(results.tasks) + 0.6, height), layout="constrained")
+    grid = figure.subplots(1, len(results.tasks), squeeze=False)[0]
+    rows: list[DrawnRow] = []
+    for axes, task in zip(grid, results.tasks, strict=True):
+        intervals = {m: seed_interval(task.models[m].values(task.primary)) for m in results.methods}
+        order = sorted(results.methods, key=lambda m: intervals[m].mean)
         for place, method in enumerate(order):
-            found = intervals[method]
+            interval = intervals[method]
             color = "black" if method == reference else PALETTE[0]
             values = task.models[method].values(task.primary)
             axes.plot(values, [place] * len(values), "|", color=color, alpha=0.45, markersize=7)
             axes.errorbar(
-                found.mean, place, xerr=found.half_width, fmt="o", color=color, markersize=5,
+                interval.mean, place, xerr=interval.half_width, fmt="o", color=color, markersize=5,
                 capsize=2.5, linewidth=1.4,
             )  # fmt: skip
-            half_width = "" if found.half_width is None else digits(found.half_width)
-            numbers = (digits(found.mean), half_width, *map(digits, values))
+            half_width = "" if interval.half_width is None else digits(interval.half_width)
+            numbers = (digits(interval.mean), half_width, *map(digits, values))
             rows.append((task.name, task.primary, method, *numbers))
         axes.set_yticks(range(len(order)), order)
         for label in axes.get_yticklabels():
@@ -100,12 +105,12 @@ def _comparison(run: Run, reference: str) -> tuple[Figure, list[Row]]:
         axes.set_title(task.name)
         axes.set_xlabel(TITLES[task.primary])
     drawn = [axes.get_legend_handles_labels() for axes in grid]
-    handles = {label: line for found in drawn for line, label in zip(*found, strict=True)}
+    handles = {label: line for both in drawn for line, label in zip(*both, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure, rows
 
 
-def _references(axes: Any, task: TaskRun) -> Iterator[Row]:
+def _references(axes: Any, task: TaskResults) -> Iterator[DrawnRow]:
     """Lines of teacher and start; one far from all methods is told in words.
 
     Drawn to scale, a teacher at 95 would squeeze methods between 1 and 8 into one heap.
@@ -113,8 +118,8 @@ def _references(axes: Any, task: TaskRun) -> Iterator[Row]:
     low, high = axes.get_xlim()
     reach = FAR * (high - low)
     lines: Iterable[tuple[str, str, str]] = (
-        (TEACHER, "teacher", "--"),
-        (START, "untrained student (SFT start)", ":"),
+        (TEACHER_ROW, "teacher", "--"),
+        (SFT_START, "untrained student (SFT start)", ":"),
     )
     for name, label, style in lines:
         mean = seed_interval(task.models[name].values(task.primary)).mean
@@ -130,7 +135,7 @@ def _references(axes: Any, task: TaskRun) -> Iterator[Row]:
         yield task.name, task.primary, name, digits(mean)
 
 
-def _drawn(columns: Sequence[str], figure: Figure, rows: list[Row]) -> Drawn:
+def _drawn(columns: Sequence[str], figure: Figure, rows: list[DrawnRow]) -> Drawn:
     data = io.BytesIO()
     # no software version in the file: equal numbers give equal bytes
     figure.savefig(data, format="png", metadata={"Software": None})

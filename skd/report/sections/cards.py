@@ -4,60 +4,71 @@ from __future__ import annotations
 
 import json
 
-from skd.report.reading.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
-from skd.report.sections.metadata import facts_of, front_matter, licence_section
+from skd.report.reading.experiment import (
+    INSTRUCT_START,
+    SFT_START,
+    TEACHER_ROW,
+    ExperimentResults,
+    TaskResults,
+)
+from skd.report.sections.metadata import front_matter, licence_section
 from skd.report.sections.provenance import Provenance, source_text
 from skd.report.sections.tables import TITLES, plain_text, table, values_text
 from skd.report.verdicts.compare import start_of
+from skd.results.pair import ModelFacts
+from skd.settings import plain
 
 
-def cards(run: Run, provenance: Provenance) -> dict[str, str]:
+def cards(results: ExperimentResults, provenance: Provenance) -> dict[str, str]:
     """File name -> Markdown."""
     return {
-        f"{task.name}-{method}.md": _card(run, task, method, provenance)
-        for task in run.tasks
-        for method in run.methods
+        f"{task.name}-{method}.md": _card(results, task, method, provenance)
+        for task in results.tasks
+        for method in results.methods
     }
 
 
-def _rows(task: TaskRun, method: str) -> str:
-    seen = sorted({run["training_rows"] for run in task.training[method].seeds.values()})
-    of = task.card["splits"]["train"]["rows"]
+def _rows(task: TaskResults, method: str) -> str:
+    seen = sorted({run.training_rows for run in task.training[method].runs.values()})
+    of = task.card.splits["train"].rows
     return f"each student saw {' or '.join(map(str, seen))} of {of:,} training rows"
 
 
-def _card(run: Run, task: TaskRun, method: str, provenance: Provenance) -> str:
+def _card(
+    results: ExperimentResults, task: TaskResults, method: str, provenance: Provenance
+) -> str:
     training, model = task.training[method], task.models[method]
     start = start_of(task, method)
     folder = f"models/students/{method}/{task.name}"
-    first = run.seeds[0]
-    seeds = ", ".join(map(str, run.seeds))
-    return f"""{front_matter(run, task, method)}
+    first = results.seeds[0]
+    seeds = ", ".join(map(str, results.seeds))
+    return f"""{front_matter(results, task, method)}
 # {task.name}, `{method}`
 
 Students distilled for {task.kind}, one per seed ({seeds}).
 
 | | |
 | :-- | :-- |
-| teacher | {_model(run, "teacher")}, fine-tuned on the task |
-| student | {_model(run, "student")}, {start} start |
+| teacher | {_model(results.pair.teacher)}, fine-tuned on the task |
+| student | {_model(results.pair.student)}, {start} start |
 | data | {plain_text(source_text(task))}; {_rows(task, method)} |
-| budget | {training.budget["steps"]:,} steps of {training.budget["batch_size"]} prompts |
+| budget | {training.budget.steps:,} steps of {training.budget.batch_size} prompts |
 | code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |
 | parameters | `{provenance.parameters_hash}` |
 
 ## Method
 
 ```json
-{json.dumps(training.method, indent=2, ensure_ascii=False)}
+{json.dumps(plain(training.settings), indent=2, ensure_ascii=False)}
 ```
 
 ## Results
 
-{model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent, {_spread(run)}.
+{model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent,
+{_spread(results)}.
 
 {_results(task, method, start)}
-{_test_sets(run, task, method, start)}
+{_test_sets(results, task, method, start)}
 ## Limits
 
 - Trained and scored on one task; outputs to other prompts mean nothing.
@@ -66,7 +77,7 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 
 ## Licences
 
-{licence_section(run, task)}
+{licence_section(results, task)}
 
 ## Load
 
@@ -76,7 +87,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = "{folder}/{first}"  # the last part is the seed
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-prompt = {task.card["prompt"]!r}.replace("{{source}}", "…")
+prompt = {task.card.prompt!r}.replace("{{source}}", "…")
 ```
 
 Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{method}`.
@@ -87,19 +98,23 @@ The [report](../report.md) compares it with the other methods.
 MODELS = ("this model", "before distillation", "teacher")
 
 
-def _results(task: TaskRun, method: str, start: str) -> str:
+def _results(task: TaskResults, method: str, start: str) -> str:
     rows = [[TITLES[metric], *_values(task, metric, method, start)] for metric in task.metrics]
     return table(["metric", *MODELS], rows)
 
 
-def _test_sets(run: Run, task: TaskRun, method: str, start: str) -> str:
+def _test_sets(results: ExperimentResults, task: TaskResults, method: str, start: str) -> str:
     """The sets that tested this task's students, by the primary metric; empty where none did."""
-    tested = [found for found in run.test_sets if found.card["tests"] == task.name]
+    tested = [test_set for test_set in results.test_sets if test_set.card.tests == task.name]
     if not tested:
         return ""
     rows = [
-        [found.name, f"{len(found.rows):,}", *_values(found, found.primary, method, start)]
-        for found in tested
+        [
+            test_set.name,
+            f"{len(test_set.rows):,}",
+            *_values(test_set, test_set.primary, method, start),
+        ]
+        for test_set in tested
     ]
     shown = table(["set", "rows", *MODELS], rows)
     return (
@@ -108,19 +123,18 @@ def _test_sets(run: Run, task: TaskRun, method: str, start: str) -> str:
     )
 
 
-def _values(task: TaskRun, metric: str, method: str, start: str) -> list[str]:
+def _values(task: TaskResults, metric: str, method: str, start: str) -> list[str]:
     """Of `MODELS`."""
-    names = (method, INSTRUCT_START if start == "instruct" else START, TEACHER)
+    names = (method, INSTRUCT_START if start == "instruct" else SFT_START, TEACHER_ROW)
     return [values_text(task.models[name].values(metric)) for name in names]
 
 
-def _spread(run: Run) -> str:
-    if len(run.seeds) > 1:
+def _spread(results: ExperimentResults) -> str:
+    if len(results.seeds) > 1:
         return "mean ± 95 % t-interval over seeds"
     return "interval n/a (one seed)"
 
 
-def _model(run: Run, role: str) -> str:
-    facts = facts_of(run, role)
-    name = facts.get("id") or facts.get("name") or facts["architecture"]
-    return plain_text(f"{name}, {facts['parameters']:,} parameters")
+def _model(model: ModelFacts) -> str:
+    name = model.origin.id or model.origin.name or model.size.architecture
+    return plain_text(f"{name}, {model.size.parameters:,} parameters")

@@ -1,27 +1,22 @@
-"""Methods tuned alike, at equal steps, tokens and seconds: metrics/fairness.json, fairness/*.jsonl.
+"""Methods tuned alike, at equal steps, tokens and seconds: the tables.
 
-The choice of settings was made on validation; the comparison is on the test split. Verdicts are
-made as in the main comparison, corrected within each view.
+The settings were chosen on validation; the comparison is on the test split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skd.report.reading.read import read_json, read_lines
-from skd.report.reading.run import Json
+from skd.report.reading.analyses import Analyses
 from skd.report.sections.tables import MARKS, TITLES, details, number, row_name, table, values_text
-from skd.report.verdicts.compare import Verdict, judge
+from skd.report.verdicts.budgets import BudgetVerdicts
+from skd.report.verdicts.compare import Verdict
+from skd.results.analyses import BudgetRuns, TaskFairness, TuningTry
 from skd.tasks import TASKS
 
-STAGE = "fairness"
-VIEWS = {
+BUDGETS = {
     "steps": "equal steps",
     "tokens": "equal tokens generated",
     "seconds": "equal training seconds",
@@ -31,57 +26,16 @@ COLUMNS = (
     "difference", "low", "high", "holm_p", "verdict",
 )  # fmt: skip
 
-Scores = Mapping[tuple[str, int], NDArray[np.float64]]  # (method, steps) -> [seeds, examples]
 
-
-@dataclass(frozen=True)
-class Fairness:
-    facts: Json
-    verdicts: dict[tuple[str, str], dict[str, Verdict]]  # (task, view) -> by other
-    reference: str | None
-
-
-def read_fairness(root: Path, reference: str, resamples: int, seed: int) -> Fairness:
-    """Raises `UserError` naming the file and the stage where one is missing."""
-    facts = read_json(root / "metrics" / "fairness.json", STAGE)
-    verdicts: dict[tuple[str, str], dict[str, Verdict]] = {}
-    for name, task in facts["tasks"].items():
-        methods = list(task["views"]["steps"])
-        if reference not in methods:
-            continue
-        scores = _scores(read_lines(root / "fairness" / f"{name}.jsonl", STAGE), task["kind"])
-        for view, runs in task["views"].items():
-            ours = scores[reference, runs[reference]["steps"]]
-            couples = {
-                (reference, other): (ours, scores[other, runs[other]["steps"]])
-                for other in methods
-                if other != reference
-            }
-            made = judge(couples, resamples, seed)
-            verdicts[name, view] = {verdict.other: verdict for verdict in made}
-    return Fairness(facts, verdicts, reference if verdicts else None)
-
-
-def _scores(records: list[Json], kind: str) -> Scores:
-    primary = TASKS[kind].primary
-    found: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
-    for row in records:
-        by_seed = found.setdefault((row["model"], row["steps"]), {})
-        by_seed.setdefault(row["seed"], {})[row["id"]] = row["scores"][primary]
-    return {
-        run: np.array([[scores[i] for i in sorted(scores)] for scores in seeds.values()])
-        for run, seeds in found.items()
-    }
-
-
-def section(found: Fairness) -> str:
+def section(analyses: Analyses, verdicts: BudgetVerdicts, reference: str) -> str:
     """Empty where no task was compared so."""
-    if not found.facts["tasks"]:
+    fairness = analyses.fairness
+    if not fairness.tasks:
         return ""
-    seeds = ", ".join(map(str, found.facts["seeds"]))
+    seeds = ", ".join(map(str, fairness.seeds))
     against = (
-        f" Against `{found.reference}`, corrected within each view: ▲ better, = tie, ▼ worse."
-        if found.reference
+        f" Against `{reference}`, corrected within each view: ▲ better, = tie, ▼ worse."
+        if verdicts
         else ""
     )
     parts = [
@@ -91,64 +45,62 @@ def section(found: Fairness) -> str:
         "what the most expensive one took at equal steps; a method that generates nothing while "
         f"training keeps its steps.{against}"
     ]
-    for name, task in found.facts["tasks"].items():
-        parts.append(_views(name, task, found))
+    for name, task in fairness.tasks.items():
+        parts.append(_budgets(name, task, verdicts, reference))
         parts.append(details(f"{name}: the tries", _tries(task)))
     return "\n\n".join(parts)
 
 
-def _views(name: str, task: Json, found: Fairness) -> str:
-    title = TITLES[TASKS[task["kind"]].primary]
-    header = [f"{name}: {title}", "chosen"]
-    header += [cell for text in VIEWS.values() for cell in (text, "steps")]
-    chosen = {row["method"]: row for row in task["tries"] if row["chosen"]}
+def _budgets(name: str, task: TaskFairness, verdicts: BudgetVerdicts, reference: str) -> str:
+    header = [f"{name}: {TITLES[TASKS[task.kind].primary]}", "chosen"]
+    header += [cell for title in BUDGETS.values() for cell in (title, "steps")]
+    chosen = {each.method: each for each in task.tries if each.chosen}
     rows = []
-    for method, one in chosen.items():
-        bold = method == found.reference
-        cells = [f"**{row_name(method)}**" if bold else row_name(method), _settings(one)]
-        for view in VIEWS:
-            run = task["views"][view][method]
-            verdict = found.verdicts.get((name, view), {}).get(method)
+    for method, settings in chosen.items():
+        shown = f"**{row_name(method)}**" if method == reference else row_name(method)
+        cells = [shown, _settings(settings)]
+        for budget in BUDGETS:
+            runs = task.views[budget][method]
+            verdict = verdicts.get((name, budget), {}).get(method)
             mark = "" if verdict is None else f" {MARKS[verdict.word]}"
-            cells += [values_text(_values(task, run)) + mark, number(run["steps"])]
+            cells += [values_text(_values(task, runs)) + mark, number(runs.steps)]
         rows.append(cells)
     return table(header, rows, text_columns=2)
 
 
-def _values(task: Json, run: Json) -> list[float]:
-    primary = TASKS[task["kind"]].primary
-    return [facts["test"][primary] for facts in run["seeds"].values()]
+def _values(task: TaskFairness, runs: BudgetRuns) -> list[float]:
+    primary = TASKS[task.kind].primary
+    return [run.test[primary] for run in runs.seeds.values()]
 
 
-def _settings(one: Json) -> str:
-    return f"rate {one['learning_rate']:g}, {one['setting']} {one['value']}"
+def _settings(settings: TuningTry) -> str:
+    return f"rate {settings.learning_rate:g}, {settings.setting} {settings.value}"
 
 
-def _tries(task: Json) -> str:
+def _tries(task: TaskFairness) -> str:
     rows = [
-        [f"`{one['method']}`", _settings(one), f"{one['metric']:.1f}", "×" if one["chosen"] else ""]
-        for one in task["tries"]
+        [f"`{each.method}`", _settings(each), f"{each.metric:.1f}", "×" if each.chosen else ""]
+        for each in task.tries
     ]
     return table(["method", "settings", "validation", "chosen"], rows, text_columns=2)
 
 
-def fairness_rows(found: Fairness) -> Iterable[tuple[Any, ...]]:
-    """For the CSV: one row per task, view and method."""
-    for name, task in found.facts["tasks"].items():
-        for view, methods in task["views"].items():
-            for method, run in methods.items():
-                values, seeds = _values(task, run), list(run["seeds"].values())
-                verdict = found.verdicts.get((name, view), {}).get(method)
+def fairness_rows(analyses: Analyses, verdicts: BudgetVerdicts) -> Iterable[tuple[Any, ...]]:
+    """For the CSV: one row per task, budget and method."""
+    for name, task in analyses.fairness.tasks.items():
+        for budget, methods in task.views.items():
+            for method, runs in methods.items():
+                values, seeds = _values(task, runs), [each.run for each in runs.seeds.values()]
                 yield (
                     name,
-                    view,
+                    budget,
                     method,
-                    run["steps"],
-                    float(np.mean(values)),
+                    runs.steps,
+                    fmean(values),
                     len(values),
-                    float(np.mean([s["student_sampled_tokens"] for s in seeds])),
-                    float(np.mean([s["training_seconds"] for s in seeds])),
-                    *_compared(verdict),
+                    fmean(run.student_sampled_tokens for run in seeds),
+                    fmean(run.cost.training_seconds for run in seeds),
+                    *_compared(verdicts.get((name, budget), {}).get(method)),
                 )
 
 
@@ -156,5 +108,5 @@ def _compared(verdict: Verdict | None) -> tuple[object, ...]:
     """The reference minus this method."""
     if verdict is None:
         return ("",) * 5
-    found = verdict.comparison
-    return found.difference, found.low, found.high, verdict.holm_p, verdict.word
+    comparison = verdict.comparison
+    return comparison.difference, comparison.low, comparison.high, verdict.holm_p, verdict.word

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from skd.report.reading.run import Json, Run, TaskRun
+from skd.data.settings import Hub
+from skd.report.reading.experiment import ExperimentResults, TaskResults
 from skd.report.sections.tables import plain_text, table
 from skd.report.verdicts.compare import kind_of
 
@@ -41,23 +42,18 @@ HUB_METRICS = {  # ours -> the Hub's
 }
 
 
-def facts_of(run: Run, role: str) -> Json:
-    """What the stage `base` wrote down of the teacher or the student."""
-    facts: Json = run.base["pair"][role]
-    return facts
-
-
-def licences(run: Run, task: TaskRun) -> dict[str, str]:
+def licences(results: ExperimentResults, task: TaskResults) -> dict[str, str]:
     """Of all that a student of this task is made of."""
+    teacher, student = results.pair.teacher.origin, results.pair.student.origin
     return {
-        "teacher": _stated(facts_of(run, "teacher")),
-        "student before training": _stated(facts_of(run, "student")),
-        "data": _stated(task.card["source"] | {"license": task.card["license"]}),
+        "teacher": _stated(teacher.license, teacher.kind),
+        "student before training": _stated(student.license, student.kind),
+        "data": _stated(task.card.license, task.card.source.kind),
     }
 
 
-def licence_section(run: Run, task: TaskRun) -> str:
-    rows = [[what, plain_text(name)] for what, name in licences(run, task).items()]
+def licence_section(results: ExperimentResults, task: TaskResults) -> str:
+    rows = [[what, plain_text(name)] for what, name in licences(results, task).items()]
     return (
         f"{table(['', 'licence'], rows, text_columns=2)}\n\n"
         "The student is made of all three: its use is bound by all of these licences at once. "
@@ -65,17 +61,17 @@ def licence_section(run: Run, task: TaskRun) -> str:
     )
 
 
-def front_matter(run: Run, task: TaskRun, method: str) -> str:
-    facts = {
+def front_matter(results: ExperimentResults, task: TaskResults, method: str) -> str:
+    fields = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        **_licence(licences(run, task).values()),
-        "base_model": [name for name in [facts_of(run, "student").get("id")] if name],
+        **_licence(licences(results, task).values()),
+        "base_model": [name for name in [results.pair.student.origin.id] if name],
         "datasets": [name for name in [_data_set(task)] if name],
         "metrics": list(dict.fromkeys(HUB_METRICS[m] for m in task.metrics if m in HUB_METRICS)),
         "tags": list(dict.fromkeys(["knowledge-distillation", kind_of(task, method), task.kind])),
     }
-    known = {key: value for key, value in facts.items() if value}
+    known = {key: value for key, value in fields.items() if value}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n"
 
 
@@ -96,10 +92,11 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-")
 
 
-def _stated(facts: Json) -> str:
-    return facts["license"] or (MADE_HERE if facts["kind"] == "procedural" else NOT_STATED)
+def _stated(licence: str | None, kind: str) -> str:
+    """kind: of the model or of the data's source."""
+    return licence or (MADE_HERE if kind == "procedural" else NOT_STATED)
 
 
-def _data_set(task: TaskRun) -> str | None:
-    source = task.card["source"]
-    return source["id"] if source["kind"] == "hub" else None
+def _data_set(task: TaskResults) -> str | None:
+    source = task.card.source
+    return source.id if isinstance(source, Hub) else None

@@ -1,36 +1,41 @@
 """How far student and teacher agree before, during and after training, and drafts: the tables.
 
-Reads the facts of metrics/probe.json and the training logs; Markdown for the report, rows for CSV.
+Markdown for the report, rows for CSV.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from skd.report.reading.run import Json, Run, Training
+from skd.report.reading.experiment import ExperimentResults, MethodTraining
 from skd.report.sections.tables import NONE, details, number, row_name, table
+from skd.results.analyses import Agreement, DraftWorth, JudgedProposals, ProbeResult
 
 GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"
 
 
 # ------------------------------------------------------------------- agreement
-def agreement(probe: Json) -> str:
+def agreement(probe: ProbeResult) -> str:
     parts = [
-        f"### Agreement with the teacher\n\nSeed {probe['seed']}, before and after training. "
+        f"### Agreement with the teacher\n\nSeed {probe.seed}, before and after training. "
         "Prefixes from the ground truth, from the student's own samples, and from interleaved "
-        f"sampling with K = {probe['k']}. *KL*: teacher ‖ student, nats per token. *Spearman*: "
+        f"sampling with K = {probe.k}. *KL*: teacher ‖ student, nats per token. *Spearman*: "
         "over the teacher's 20 most likely tokens. *Rank*: the teacher's rank of the student's own "
         "tokens (0: its most likely). *Along*: by place in the response. The second table is of "
         "the student's proposals in interleaved sampling: percent of them at each rank, and "
         "percent accepted."
     ]
-    for task, models in probe["tasks"].items():
-        agreed = [[row_name(name), *_agreement_cells(facts)] for name, facts in models.items()]
-        judged = [[row_name(name), *_proposal_cells(facts)] for name, facts in models.items()]
-        buckets = _bucket_names(next(iter(models.values()))["proposals"]["ranks"])
+    for task, models in probe.tasks.items():
+        agreed = [
+            [row_name(name), *_agreement_cells(model.agreement)] for name, model in models.items()
+        ]
+        judged = [
+            [row_name(name), *_proposal_cells(model.proposals)] for name, model in models.items()
+        ]
+        buckets = _bucket_names(next(iter(models.values())).proposals.ranks)
         tables = (
             table(["model", *_AGREEMENT], agreed),
             table(["proposals of", *(f"rank {b}" for b in buckets), "accepted % along"], judged),
@@ -50,21 +55,19 @@ _AGREEMENT = (
 )
 
 
-def _agreement_cells(facts: Json) -> Iterable[str]:
-    found = facts["agreement"]
+def _agreement_cells(by_prefix: Mapping[str, Agreement]) -> Iterable[str]:
     for kind in (GROUND_TRUTH, STUDENT, INTERLEAVED):
-        yield f"{found[kind]['kl']:.2f}"
-    own = found[STUDENT]
-    yield f"{own['spearman']:.2f}"
-    yield f"{own['first']:.0f}"
-    yield " / ".join(f"{value:.0f}" for value in own["ranks"].values())
-    yield " · ".join(f"{start}+: {kl:.2f}" for start, (kl, _) in own["by_position"].items())
+        yield f"{by_prefix[kind].kl:.2f}"
+    own = by_prefix[STUDENT]
+    yield f"{own.spearman:.2f}"
+    yield f"{own.first:.0f}"
+    yield " / ".join(f"{value:.0f}" for value in own.ranks.values())
+    yield " · ".join(f"{start}+: {kl:.2f}" for start, (kl, _) in own.by_position.items())
 
 
-def _proposal_cells(facts: Json) -> Iterable[str]:
-    judged = facts["proposals"]
-    yield from (f"{share:.1f}" for share in judged["ranks"].values())
-    yield " · ".join(f"{start}+: {share:.0f}" for start, share in judged["by_position"].items())
+def _proposal_cells(judged: JudgedProposals) -> Iterable[str]:
+    yield from (f"{share:.1f}" for share in judged.ranks.values())
+    yield " · ".join(f"{start}+: {share:.0f}" for start, share in judged.by_position.items())
 
 
 def _bucket_names(starts: Iterable[str]) -> list[str]:
@@ -77,12 +80,16 @@ def _bucket_names(starts: Iterable[str]) -> list[str]:
 PROPOSAL_COLUMNS = ("task", "model", "measure", "from", "percent")
 
 
-def proposal_rows(probe: Json) -> Iterable[tuple[Any, ...]]:
+def proposal_rows(probe: ProbeResult) -> Iterable[tuple[Any, ...]]:
     """Percent of the proposals per bucket of ranks; percent accepted per bucket of places."""
-    for task, models in probe["tasks"].items():
-        for name, facts in models.items():
-            for measure, key in (("share_by_rank", "ranks"), ("accepted_by_place", "by_position")):
-                for start, percent in facts["proposals"][key].items():
+    for task, models in probe.tasks.items():
+        for name, model in models.items():
+            measures = {
+                "share_by_rank": model.proposals.ranks,
+                "accepted_by_place": model.proposals.by_position,
+            }
+            for measure, shares in measures.items():
+                for start, percent in shares.items():
                     yield task, name, measure, int(start), percent
 
 
@@ -93,7 +100,7 @@ _COURSE = {"acceptance_rate": ("accepted %", 1), "validation_kl": ("validation K
 COURSE_COLUMNS = ("task", "method", "part", *_COURSE)
 
 
-def course(run: Run) -> str:
+def course(results: ExperimentResults) -> str:
     head = (
         "### Agreement during training\n\nFrom the training logs, means over seeds: the first "
         "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
@@ -102,7 +109,7 @@ def course(run: Run) -> str:
     )
     header = ["method", *(f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS)]
     parts = [head]
-    for task in run.tasks:
+    for task in results.tasks:
         rows = [
             [f"`{method}`", *_course_cells(training)]
             for method, training in task.training.items()
@@ -115,50 +122,52 @@ def course(run: Run) -> str:
     return "\n\n".join(parts) if len(parts) > 1 else ""
 
 
-def course_rows(run: Run) -> Iterable[tuple[Any, ...]]:
-    for task in run.tasks:
+def course_rows(results: ExperimentResults) -> Iterable[tuple[Any, ...]]:
+    for task in results.tasks:
         for method, training in task.training.items():
             if _measured(training):
                 for part in PARTS:
                     yield task.name, method, part, *(_mean_in(training, c, part) for c in _COURSE)
 
 
-def _course_cells(training: Training) -> Iterable[str]:
+def _course_cells(training: MethodTraining) -> Iterable[str]:
     for column, (_, digits) in _COURSE.items():
         for part in PARTS:
             yield number(_mean_in(training, column, part), digits)
 
 
-def _measured(training: Training) -> bool:
-    return any(row[column] for row in training.log for column in _COURSE)
+def _measured(training: MethodTraining) -> bool:
+    return any(getattr(row, name) is not None for row in training.log for name in _COURSE)
 
 
-def _mean_in(training: Training, column: str, part: str) -> float | None:
+def _mean_in(training: MethodTraining, column: str, part: str) -> float | None:
     """Of the values that were logged in that part of a run."""
     begin, end = PARTS[part]
-    last: dict[str, int] = {}
+    last: dict[int, int] = {}
     for row in training.log:
-        last[row["seed"]] = max(last.get(row["seed"], 0), int(row["step"]))
+        last[row.seed] = max(last.get(row.seed, 0), row.step)
     known = [
-        float(row[column])
+        value
         for row in training.log
-        if row[column] and begin <= (int(row["step"]) - 0.5) / last[row["seed"]] <= end
+        if begin <= (row.step - 0.5) / last[row.seed] <= end
+        and (value := getattr(row, column)) is not None
     ]
     return fmean(known) if known else None
 
 
 # ---------------------------------------------------------------------- drafts
-# way of drafting: the plain decoding that it is compared with
+ASSISTED = "assisted"
+# Way of drafting -> the plain decoding that it is compared with
 _PLAIN = {
     "greedy": "plain_greedy",
     "sampled": "plain_sampled",
     "rejection": "plain_sampled",
-    "assisted": "plain_greedy",
+    ASSISTED: "plain_greedy",
 }
 _OURS = ("greedy", "sampled", "rejection")
 
 
-def drafts(probe: Json) -> str:
+def drafts(probe: ProbeResult) -> str:
     parts = [
         "### The student as a draft for its teacher\n\nSpeculative decoding, one prompt at a time. "
         "*Tokens per pass*: emitted per teacher pass; plain decoding has 1. *÷ plain speed*: "
@@ -175,27 +184,27 @@ def drafts(probe: Json) -> str:
         "assisted ÷ plain speed",
         "assisted: equal",
     ]
-    for task, models in probe["tasks"].items():
-        rows = [[row_name(name), *_draft_cells(facts["draft"])] for name, facts in models.items()]
-        reasons = {facts["draft"]["assisted"]["reason"] for facts in models.values()} - {None}
+    for task, models in probe.tasks.items():
+        rows = [[row_name(name), *_draft_cells(model.draft)] for name, model in models.items()]
+        reasons = {reason for model in models.values() if (reason := model.draft.assisted_reason)}
         notes = [f"No assisted generation: {reason}" for reason in sorted(reasons)]
         parts.append(details(task, "\n\n".join([table(header, rows), *notes])))
     return "\n\n".join(parts)
 
 
-def _draft_cells(draft: Json) -> Iterable[str]:
+def _draft_cells(draft: DraftWorth) -> Iterable[str]:
     for way in _OURS:
-        yield f"{draft[way]['accepted']:.0f}"
-        yield f"{draft[way]['acceptance_length']:.2f}"
+        yield number(draft.ways[way].accepted)
+        yield number(draft.ways[way].acceptance_length, 2)
         yield number(_against_plain(draft, way), 2)
-    yield number(_against_plain(draft, "assisted"), 2)
-    equal = draft["assisted"]["equal"]
-    yield NONE if equal is None else f"{equal} of {draft['prompts']}"
+    yield number(_against_plain(draft, ASSISTED), 2)
+    equal = draft.assisted_equal
+    yield NONE if equal is None else f"{equal} of {draft.prompts}"
 
 
-def _against_plain(draft: Json, way: str) -> float | None:
-    speed, plain = (draft[name]["tokens_per_cpu_second"] for name in (way, _PLAIN[way]))
-    return None if speed is None else float(speed / plain)
+def _against_plain(draft: DraftWorth, way: str) -> float | None:
+    speed, plain = (draft.ways[name].tokens_per_cpu_second for name in (way, _PLAIN[way]))
+    return None if speed is None or plain is None else speed / plain
 
 
 DRAFT_COLUMNS = (
@@ -211,21 +220,21 @@ DRAFT_COLUMNS = (
 )
 
 
-def draft_rows(probe: Json) -> Iterable[tuple[Any, ...]]:
+def draft_rows(probe: ProbeResult) -> Iterable[tuple[Any, ...]]:
     """One row per way of drafting; empty where a way does not count it or was refused."""
-    for task, models in probe["tasks"].items():
-        for name, facts in models.items():
-            draft = facts["draft"]
+    for task, models in probe.tasks.items():
+        for name, model in models.items():
+            draft = model.draft
             for way in _PLAIN:
-                found = draft[way]
+                speed = draft.ways[way]
                 yield (
                     task,
                     name,
                     way,
-                    draft["prompts"],
-                    found.get("accepted"),
-                    found.get("acceptance_length"),
-                    found["tokens_per_cpu_second"],
+                    draft.prompts,
+                    speed.accepted,
+                    speed.acceptance_length,
+                    speed.tokens_per_cpu_second,
                     _against_plain(draft, way),
-                    found.get("equal"),
+                    draft.assisted_equal if way == ASSISTED else None,
                 )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skd.report.reading.run import Run, TaskRun
-from skd.report.reading.stages import Part, environment
+from skd.data.settings import Files, Hub
+from skd.report.reading.experiment import ExperimentResults, TaskResults
+from skd.report.reading.parts import Part, environments
 from skd.report.sections.metadata import licences
 from skd.report.sections.paper import METRICS, REPORTED
-from skd.report.sections.tables import NONE, TITLES, plain_text, table, values_text
+from skd.report.sections.tables import (
+    NONE,
+    TITLES,
+    duration,
+    number,
+    plain_text,
+    table,
+    values_text,
+)
 from skd.report.verdicts.compare import kind_of, start_of
 
 
@@ -22,7 +32,21 @@ class Provenance:
     command: str
 
 
-def what_ran(run: Run, parts: list[Part], provenance: Provenance) -> str:
+def wall_time(parts: Sequence[Part]) -> str:
+    """A row per stage, the longest first, and their sum."""
+    seconds: dict[str, list[float]] = {}
+    for part in parts:
+        seconds.setdefault(part.stage, []).append(part.took.seconds)
+    whole = sum(part.took.seconds for part in parts)
+    rows = [
+        [stage, number(len(taken)), duration(sum(taken)), number(100 * sum(taken) / whole, 1)]
+        for stage, taken in sorted(seconds.items(), key=lambda item: -sum(item[1]))
+    ]
+    rows.append(["**all**", number(len(parts)), f"**{duration(whole)}**", ""])
+    return table(["stage", "parts", "time", "%"], rows)
+
+
+def what_ran(results: ExperimentResults, parts: Sequence[Part], provenance: Provenance) -> str:
     state = ", with uncommitted changes in code or parameters" if provenance.dirty else ""
     rows = [
         ["git revision", f"`{provenance.revision}`{state}"],
@@ -30,59 +54,56 @@ def what_ran(run: Run, parts: list[Part], provenance: Provenance) -> str:
             "parameters",
             f"`{provenance.parameters_hash}` (SHA-256 of params.yaml without `runtime`)",
         ],
-        ["seeds", ", ".join(map(str, run.seeds))],
-        *([key, plain_text(value)] for key, value in environment(parts)),
+        ["seeds", ", ".join(map(str, results.seeds))],
+        *([key, plain_text(value)] for key, value in environments(parts)),
         ["command", f"`{provenance.command}`"],
     ]
     return table(["what", "value"], rows, text_columns=2)
 
 
-def data_table(run: Run) -> str:
+def data_table(results: ExperimentResults) -> str:
     header = ["task", "kind", "source", "licence", "train", "validation", "test", "SHA-256"]
     rows = []
-    for task in run.tasks:
-        splits = task.card["splits"]
-        sizes = [f"{splits[s]['rows']:,}" if s in splits else NONE for s in header[4:7]]
+    for task in results.tasks:
+        splits = task.card.splits
+        sizes = [f"{splits[name].rows:,}" if name in splits else NONE for name in header[4:7]]
         rows.append(
             [
                 task.name,
                 task.kind,
                 plain_text(source_text(task)),
-                plain_text(licences(run, task)["data"]),
+                plain_text(licences(results, task)["data"]),
                 *sizes,
-                f"`{str(task.card.get('sha256', ''))[:12]}`",
+                f"`{task.card.sha256[:12]}`",
             ]
         )
     return table(header, rows, text_columns=4)
 
 
-def source_text(task: TaskRun) -> str:
+def source_text(task: TaskResults) -> str:
     """`hub google/flores at 0123abc`, `files train.jsonl`, `procedural`."""
-    source = task.card.get("source") or {}
-    kinds = ("id", "preset", "train", "test")
-    name = next((source[kind] for kind in kinds if source.get(kind)), "")
-    revision = source.get("revision")
-    return " ".join(
-        part
-        for part in (source.get("kind", ""), name, f"at {revision[:12]}" if revision else "")
-        if part
+    source = task.card.source
+    words: list[str] = [source.kind]
+    if isinstance(source, Files):
+        words += [name for name in (source.train or source.test,) if name]
+    elif isinstance(source, Hub):
+        words += [source.id or str(source.preset), "at", source.revision[:12]]
+    return " ".join(words)
+
+
+def pair_table(results: ExperimentResults) -> str:
+    """Teacher and student side by side; what they share stands in both columns."""
+    pair = results.pair
+    teacher, student = (
+        vars(model.origin) | vars(model.size) for model in (pair.teacher, pair.student)
     )
+    shared = {"vocabulary": pair.vocabulary, "eos": pair.eos, "chat_template": pair.chat_template}
+    rows = [[name, _cell(teacher[name]), _cell(student[name])] for name in teacher]
+    rows += [[name, _cell(value), _cell(value)] for name, value in shared.items()]
+    return table(["", "teacher", "student"], rows)
 
 
-def pair_table(run: Run) -> str:
-    """Facts of teacher and student side by side; facts of the pair in both columns."""
-    pair = run.base.get("pair", {})
-    teacher, student = pair.get("teacher"), pair.get("student")
-    if isinstance(teacher, dict) and isinstance(student, dict):
-        keys = dict.fromkeys([*teacher, *student])
-        rows = [[key, _fact(teacher.get(key)), _fact(student.get(key))] for key in keys]
-        shared = {key: value for key, value in pair.items() if not isinstance(value, dict)}
-        rows += [[key, _fact(value), _fact(value)] for key, value in shared.items()]
-        return table(["", "teacher", "student"], rows)
-    return table(["fact", "value"], [[key, _fact(value)] for key, value in pair.items()])
-
-
-def _fact(value: object) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return NONE
     if isinstance(value, int) and not isinstance(value, bool):
@@ -90,16 +111,16 @@ def _fact(value: object) -> str:
     return plain_text(str(value))
 
 
-def paper_table(run: Run) -> str:
+def paper_table(results: ExperimentResults) -> str:
     """This run beside the figures that the paper reports on other models and data."""
     header = ["method"]
-    for task in run.tasks:
+    for task in results.tasks:
         header.append(f"{task.name}, ours<br>{TITLES[task.primary]}")
         header.append(f"{task.name}, reported<br>{METRICS[task.kind]}")
     rows = []
     for kind, reported in REPORTED.items():
         cells = []
-        for task in run.tasks:
+        for task in results.tasks:
             method = _row_of(task, kind)
             ours = values_text(task.models[method].values(task.primary)) if method else NONE
             cells += [ours, f"*{' / '.join(map(str, reported[task.kind]))}*"]
@@ -107,7 +128,7 @@ def paper_table(run: Run) -> str:
     return table(header, rows)
 
 
-def _row_of(task: TaskRun, kind: str) -> str | None:
+def _row_of(task: TaskResults, kind: str) -> str | None:
     """The run's first row of that algorithm from the SFT start."""
-    found = (m for m in task.training if kind_of(task, m) == kind and start_of(task, m) == "sft")
-    return next(found, None)
+    rows = (m for m in task.training if kind_of(task, m) == kind and start_of(task, m) == "sft")
+    return next(rows, None)

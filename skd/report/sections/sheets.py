@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from skd.report.reading.run import Run
-from skd.report.sections import fairness, scaling, test_sets
-from skd.report.sections.analyses import SWEEP_COLUMNS, Analyses, sweep_rows
+from skd.report.reading.analyses import Analyses
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.sections import crosscheck, fairness, scaling, test_sets
 from skd.report.sections.probe import (
     COURSE_COLUMNS,
     DRAFT_COLUMNS,
@@ -17,18 +17,18 @@ from skd.report.sections.probe import (
     draft_rows,
     proposal_rows,
 )
+from skd.report.sections.sweeps import SWEEP_COLUMNS, sweep_rows
 from skd.report.sections.tables import COSTS, PHASES, mean_cost, mean_phases
-from skd.report.verdicts import crosscheck
 from skd.report.verdicts.evidence import Evidence
-from skd.report.verdicts.pairs import Pair
+from skd.report.verdicts.pairs import MethodPair
 from skd.report.verdicts.statistics import seed_interval
 
 
-def sheets(run: Run, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
+def sheets(results: ExperimentResults, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
     """File name -> CSV text. Scores are in percent, differences in points of them."""
     return {
         "scores.csv": csv_text(
-            ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(run)
+            ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(results)
         ),
         "comparisons.csv": csv_text(
             (
@@ -48,58 +48,60 @@ def sheets(run: Run, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
             _comparisons(evidence.pairs),
         ),
         "costs.csv": csv_text(
-            ("task", "method", *(key for _, key, _ in COSTS), *(f"{p}_seconds" for p in PHASES)),
-            _costs(run),
+            ("task", "method", *COSTS, *(f"{p}_seconds" for p in PHASES)),
+            _costs(results),
         ),
-        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(run, evidence.families)),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(results, evidence.families)),
         "sacrebleu.csv": csv_text(
             crosscheck.COLUMNS, crosscheck.rows(evidence.checks, evidence.families)
         ),
         "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
-        "fairness.csv": csv_text(fairness.COLUMNS, fairness.fairness_rows(analyses.fairness)),
+        "fairness.csv": csv_text(
+            fairness.COLUMNS, fairness.fairness_rows(analyses, evidence.budgets)
+        ),
         "students.csv": csv_text(scaling.COLUMNS, scaling.scaling_rows(analyses.students)),
         "proposals.csv": csv_text(PROPOSAL_COLUMNS, proposal_rows(analyses.probe)),
-        "course.csv": csv_text(COURSE_COLUMNS, course_rows(run)),
+        "course.csv": csv_text(COURSE_COLUMNS, course_rows(results)),
         "drafts.csv": csv_text(DRAFT_COLUMNS, draft_rows(analyses.probe)),
-        "signatures.csv": csv_text(
-            ("task", "method", "signature", "numbers", "remedy"),
-            [tuple(vars(finding).values()) for finding in evidence.findings],
+        "failures.csv": csv_text(
+            ("task", "method", "failure", "numbers", "remedy"),
+            [tuple(vars(failure).values()) for failure in evidence.failures],
         ),
     }
 
 
-def _scores(run: Run) -> Iterable[Sequence[object]]:
-    for task in run.tasks:
+def _scores(results: ExperimentResults) -> Iterable[Sequence[object]]:
+    for task in results.tasks:
         for name, model in task.models.items():
             for metric in task.metrics:
                 if values := model.values(metric):
-                    found = seed_interval(values)
-                    yield task.name, name, metric, found.mean, found.half_width, found.n
+                    interval = seed_interval(values)
+                    yield task.name, name, metric, *vars(interval).values()
 
 
-def _comparisons(pairs: list[Pair]) -> Iterable[Sequence[object]]:
+def _comparisons(pairs: list[MethodPair]) -> Iterable[Sequence[object]]:
     for pair in pairs:
-        found = pair.verdict.comparison
+        comparison = pair.verdict.comparison
         yield (
             pair.task,
             pair.verdict.method,
             pair.verdict.other,
-            found.difference,
-            found.low,
-            found.high,
-            found.effect,
-            found.p,
-            found.p_runs,
+            comparison.difference,
+            comparison.low,
+            comparison.high,
+            comparison.effect,
+            comparison.p,
+            comparison.p_runs,
             pair.verdict.holm_p,
             pair.verdict.word,
             pair.verdict.seeds_needed,
         )
 
 
-def _costs(run: Run) -> Iterable[Sequence[object]]:
-    for task in run.tasks:
+def _costs(results: ExperimentResults) -> Iterable[Sequence[object]]:
+    for task in results.tasks:
         for method, training in task.training.items():
-            costs = (mean_cost(training, key) for _, key, _ in COSTS)
+            costs = (mean_cost(training, column) for column in COSTS.values())
             yield task.name, method, *costs, *mean_phases(training).values()
 
 

@@ -6,13 +6,23 @@ dialogue's `#Person1#`, a price's `$` or a stray `|` must stay what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from skd.report.reading.run import INSTRUCT_START, START, STARTS, TEACHER, Run, TaskRun, Training
+from skd.report.reading.experiment import (
+    INSTRUCT_START,
+    SFT_START,
+    STARTS,
+    TEACHER_ROW,
+    ExperimentResults,
+    MethodTraining,
+    TaskResults,
+)
 from skd.report.verdicts.compare import BETTER, TIE, WORSE, Family
-from skd.report.verdicts.failures import Finding
-from skd.report.verdicts.pairs import OPPOSITE, Pair, record
+from skd.report.verdicts.failures import Failure
+from skd.report.verdicts.pairs import OPPOSITE, MethodPair, win_count
 from skd.report.verdicts.statistics import MOST_SEEDS, Interval, seed_interval
+from skd.results.runs import TrainedRun
 
 TITLES = {
     "sentence_chrf": "sentence chrF",
@@ -27,8 +37,8 @@ TITLES = {
     "stopped": "stopped %",
 }
 NAMES = {
-    TEACHER: "*teacher*",
-    START: "*untrained student, SFT start*",
+    TEACHER_ROW: "*teacher*",
+    SFT_START: "*untrained student, SFT start*",
     INSTRUCT_START: "*untrained student, instruct start*",
 }
 MARKS = {BETTER: "▼", TIE: "=", WORSE: "▲"}  # how the OTHER method stands to the reference
@@ -82,15 +92,17 @@ def row_name(name: str) -> str:
     return NAMES.get(name, f"`{name}`")
 
 
-def main_table(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+def main_table(
+    results: ExperimentResults, families: dict[str, list[Family]], reference: str
+) -> str:
     """Models × tasks: the primary metric with its interval, and the share of valid outputs."""
     header = ["model"]
-    for task in run.tasks:
+    for task in results.tasks:
         header += [f"{task.name}<br>{TITLES[task.primary]}", "valid %"]
     rows = []
-    for name in (*STARTS, *run.methods):
+    for name in (*STARTS, *results.methods):
         cells = [f"**{row_name(name)}**" if name == reference else row_name(name)]
-        for task in run.tasks:
+        for task in results.tasks:
             model = task.models[name]
             verdicts = families[task.name][0].verdicts if families[task.name] else ()
             marks = {verdict.other: MARKS[verdict.word] for verdict in verdicts}
@@ -102,7 +114,7 @@ def main_table(run: Run, families: dict[str, list[Family]], reference: str) -> s
     return table(header, rows)
 
 
-def metric_table(task: TaskRun) -> str:
+def metric_table(task: TaskResults) -> str:
     header = ["model", *(TITLES[metric] for metric in task.metrics)]
     rows = [
         [row_name(name), *(values_text(model.values(metric)) for metric in task.metrics)]
@@ -116,15 +128,15 @@ def comparison_table(family: Family) -> str:
     header += ["verdict", "seeds to see it"]
     rows = []
     for verdict in family.verdicts:
-        found = verdict.comparison
+        comparison = verdict.comparison
         rows.append(
             [
                 row_name(verdict.other),
-                f"{found.difference:+.1f}",
-                f"{found.low:+.1f} … {found.high:+.1f}",
-                f"{found.effect:+.2f}",
-                p_text(found.p),
-                NONE if found.p_runs is None else p_text(found.p_runs),
+                f"{comparison.difference:+.1f}",
+                f"{comparison.low:+.1f} … {comparison.high:+.1f}",
+                f"{comparison.effect:+.2f}",
+                p_text(comparison.p),
+                NONE if comparison.p_runs is None else p_text(comparison.p_runs),
                 p_text(verdict.holm_p),
                 verdict.word,
                 _seeds(family, verdict.seeds_needed),
@@ -134,30 +146,30 @@ def comparison_table(family: Family) -> str:
 
 
 def _seeds(family: Family, needed: int | None) -> str:
-    seeds = len(family.task.models[family.reference].system)
+    seeds = len(family.task.models[family.reference].by_seed)
     return f"> {MOST_SEEDS}" if needed is None and seeds > 1 else number(needed)
 
 
-def record_table(run: Run, pairs: list[Pair]) -> str:
+def record_table(results: ExperimentResults, pairs: list[MethodPair]) -> str:
     """Methods × tasks: wins–ties–losses against all other methods; most net wins first."""
 
     def cell(method: str, task: str | None) -> str:
-        found = record(pairs, method, task)
-        return f"{found.wins}–{found.ties}–{found.losses}"
+        count = win_count(pairs, method, task)
+        return f"{count.wins}–{count.ties}–{count.losses}"
 
     def net(method: str) -> int:
-        found = record(pairs, method)
-        return found.losses - found.wins
+        count = win_count(pairs, method)
+        return count.losses - count.wins
 
-    names = [task.name for task in run.tasks]
+    names = [task.name for task in results.tasks]
     rows = [
         [row_name(m), *(cell(m, name) for name in names), cell(m, None)]
-        for m in sorted(run.methods, key=net)
+        for m in sorted(results.methods, key=net)
     ]
     return table(["method", *names, "all"], rows)
 
 
-def matrix_table(run: Run, pairs: list[Pair], task: str) -> str:
+def matrix_table(results: ExperimentResults, pairs: list[MethodPair], task: str) -> str:
     """Each row's method against each column's: ▲ better, = tie, ▼ worse."""
     words = {
         (pair.verdict.method, pair.verdict.other): pair.verdict.word
@@ -172,33 +184,44 @@ def matrix_table(run: Run, pairs: list[Pair], task: str) -> str:
         word = words.get((row, column)) or OPPOSITE[words[column, row]]
         return signs[word]
 
-    numbers = [str(i) for i, _ in enumerate(run.methods, 1)]
+    numbers = [str(i) for i, _ in enumerate(results.methods, 1)]
     rows = [
-        [f"{i} `{row}`", *(cell(row, column) for column in run.methods)]
-        for i, row in zip(numbers, run.methods, strict=True)
+        [f"{i} `{row}`", *(cell(row, column) for column in results.methods)]
+        for i, row in zip(numbers, results.methods, strict=True)
     ]
     return table(["", *numbers], rows)
 
 
-def signature_table(findings: list[Finding]) -> str:
+def failure_table(failures: Sequence[Failure]) -> str:
     return table(
-        ["task", "method", "signature", "numbers", "what to do"],
-        [[f.task, f"`{f.method}`", f.signature, f.numbers, f.remedy] for f in findings],
+        ["task", "method", "failure", "numbers", "what to do"],
+        [[f.task, f"`{f.method}`", f.name, f.numbers, f.remedy] for f in failures],
         text_columns=5,
     )
 
 
-COSTS = (  # column, key in metrics/distill, digits
-    ("seconds", "seconds", 1),
-    ("steps", "steps", 0),
-    ("best step", "best_step", 0),
-    ("trained tokens", "response_tokens", 0),
-    ("sampled tokens", "student_sampled_tokens", 0),
-    ("teacher passes", "teacher_passes", 0),
-    ("teacher tokens", "teacher_tokens", 0),
-    ("accepted %", "acceptance_rate", 1),
-    ("peak MiB", "peak_memory_mib", 0),
-)
+@dataclass(frozen=True)
+class CostColumn:
+    title: str
+    digits: int
+    # None where a run has no such cost
+    read: Callable[[TrainedRun], float | None]
+
+
+# By the column's name in tables/costs.csv
+COSTS = {
+    "seconds": CostColumn("seconds", 1, lambda run: run.cost.seconds),
+    "steps": CostColumn("steps", 0, lambda run: run.steps),
+    "best_step": CostColumn("best step", 0, lambda run: run.best_step),
+    "response_tokens": CostColumn("trained tokens", 0, lambda run: run.response_tokens),
+    "student_sampled_tokens": CostColumn(
+        "sampled tokens", 0, lambda run: run.student_sampled_tokens
+    ),
+    "teacher_passes": CostColumn("teacher passes", 0, lambda run: run.teacher_passes),
+    "teacher_tokens": CostColumn("teacher tokens", 0, lambda run: run.teacher_tokens),
+    "acceptance_rate": CostColumn("accepted %", 1, lambda run: run.acceptance_rate),
+    "peak_memory_mib": CostColumn("peak MiB", 0, lambda run: run.cost.peak_memory),
+}
 PHASES = {  # of `skd.engine.meter` -> column
     "sampling": "student sampling",
     "teacher": "teacher",
@@ -209,37 +232,39 @@ PHASES = {  # of `skd.engine.meter` -> column
 }
 
 
-def mean_cost(training: Training, key: str) -> float | None:
+def mean_cost(training: MethodTraining, column: CostColumn) -> float | None:
     """Over the seeds that have one."""
-    known = [seed[key] for seed in training.seeds.values() if seed[key] is not None]
+    known = [cost for run in training.runs.values() if (cost := column.read(run)) is not None]
     return sum(known) / len(known) if known else None
 
 
-def cost_table(task: TaskRun) -> str:
+def cost_table(task: TaskResults) -> str:
     """Means over seeds: what one student cost."""
-    header = ["method", "prompts", *(title for title, _, _ in COSTS)]
+    header = ["method", "prompts", *(column.title for column in COSTS.values())]
     rows = []
     for method, training in task.training.items():
-        cells = [f"`{method}`", number(training.budget["prompts"])]
-        cells += [number(mean_cost(training, key), digits) for _, key, digits in COSTS]
+        cells = [f"`{method}`", number(training.budget.prompts)]
+        cells += [number(mean_cost(training, column), column.digits) for column in COSTS.values()]
         rows.append(cells)
     return table(header, rows)
 
 
-def mean_phases(training: Training) -> dict[str, float]:
+def mean_phases(training: MethodTraining) -> dict[str, float]:
     """Phase -> seconds of one student, mean over the seeds."""
-    seeds = training.seeds.values()
-    return {p: sum(seed["phases"].get(p, 0.0) for seed in seeds) / len(seeds) for p in PHASES}
+    phases = [run.cost.phases for run in training.runs.values()]
+    return {name: sum(each.get(name, 0.0) for each in phases) / len(phases) for name in PHASES}
 
 
-def overhead_table(task: TaskRun) -> str:
+def overhead_table(task: TaskResults) -> str:
     """Shares of a run's seconds, and what the teacher did for a token that was trained on."""
     header = ["method", *(f"{title} %" for title in PHASES.values()), "teacher tokens ÷ trained"]
     rows = []
     for method, training in task.training.items():
         phases = mean_phases(training)
         whole = sum(phases.values()) or 1.0
-        read, trained = (mean_cost(training, k) for k in ("teacher_tokens", "response_tokens"))
+        read, trained = (
+            mean_cost(training, COSTS[name]) for name in ("teacher_tokens", "response_tokens")
+        )
         cells = [number(100 * seconds / whole) for seconds in phases.values()]
         rows.append([f"`{method}`", *cells, f"{(read or 0.0) / max(1.0, trained or 1.0):.2f}"])
     return table(header, rows)

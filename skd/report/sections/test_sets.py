@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from skd.report.reading.run import Run, TaskRun
+from skd.report.reading.experiment import ExperimentResults, TaskResults
 from skd.report.sections.provenance import source_text
 from skd.report.sections.tables import (
     MARKS,
@@ -40,9 +40,9 @@ COLUMNS = (
 )
 
 
-def section(run: Run, families: dict[str, list[Family]], reference: str) -> str:
+def section(results: ExperimentResults, families: dict[str, list[Family]], reference: str) -> str:
     """Empty where no set was tested."""
-    if not run.test_sets:
+    if not results.test_sets:
         return ""
     marks = f" Against `{reference}`, by the same tests as above, corrected within each set: "
     parts = [
@@ -50,35 +50,39 @@ def section(run: Run, families: dict[str, list[Family]], reference: str) -> str:
         "The last column repeats the task's own test split."
         + (f"{marks}▲ better, = tie, ▼ worse." if any(families.values()) else "")
     ]
-    own = {task.name: task for task in run.tasks}
-    for tested in run.test_sets:
+    own = {task.name: task for task in results.tasks}
+    for tested in results.test_sets:
         parts += _set(tested, own[_trained(tested)], families[tested.name], reference)
     return "\n\n".join(parts)
 
 
-def rows(run: Run, families: dict[str, list[Family]]) -> Iterable[Sequence[object]]:
+def rows(
+    results: ExperimentResults, families: dict[str, list[Family]]
+) -> Iterable[Sequence[object]]:
     """For the CSV: every metric of every model; the comparison beside the primary one."""
-    for tested in run.test_sets:
+    for tested in results.test_sets:
         verdicts = _verdicts(families[tested.name])
         for name, model in tested.models.items():
             for metric in tested.metrics:
                 if not (values := model.values(metric)):
                     continue
-                found = seed_interval(values)
+                interval = seed_interval(values)
                 verdict = verdicts.get(name) if metric == tested.primary else None
                 yield (
                     tested.name,
                     _trained(tested),
                     name,
                     metric,
-                    found.mean,
-                    found.half_width,
-                    found.n,
+                    interval.mean,
+                    interval.half_width,
+                    interval.n,
                     *_compared(families[tested.name], verdict),
                 )
 
 
-def _set(tested: TaskRun, task: TaskRun, families: list[Family], reference: str) -> list[str]:
+def _set(
+    tested: TaskResults, task: TaskResults, families: list[Family], reference: str
+) -> list[str]:
     verdicts = _verdicts(families)
     lines = []
     for name, model in tested.models.items():
@@ -98,31 +102,31 @@ def _set(tested: TaskRun, task: TaskRun, families: list[Family], reference: str)
         *(TITLES[metric] for metric in tested.metrics),
         f"{task.name}<br>{TITLES[task.primary]}",
     ]
-    parts = [f"### {tested.name}\n\n{_facts(tested)}", table(header, lines)]
+    parts = [f"### {tested.name}\n\n{_description(tested)}", table(header, lines)]
     for family in families:
         summary = f"{tested.name}: <code>{family.reference}</code> against the others"
         parts.append(details(summary, comparison_table(family)))
     return parts
 
 
-def _facts(tested: TaskRun) -> str:
+def _description(tested: TaskResults) -> str:
     card = tested.card
     left_out = (
-        (card["duplicates"]["dropped"], "left out because they were trained on"),
-        (card["skipped"], "left out by `columns.skip`"),
+        (card.duplicates.dropped, "left out because they were trained on"),
+        (card.skipped, "left out by `columns.skip`"),
     )
     parts = [
         f"{len(tested.rows):,} rows for the models of {_trained(tested)}",
         plain_text(source_text(tested)),
-        f"licence: {plain_text(card.get('license') or 'not stated')}",
+        f"licence: {plain_text(card.license or 'not stated')}",
         *(f"{count:,} rows {why}" for count, why in left_out if count),
-        f"SHA-256 `{card['sha256'][:12]}`",
+        f"SHA-256 `{card.sha256[:12]}`",
     ]
     return "; ".join(parts) + "."
 
 
-def _trained(tested: TaskRun) -> str:
-    return str(tested.card["tests"])
+def _trained(tested: TaskResults) -> str:
+    return str(tested.card.tests)
 
 
 def _verdicts(families: list[Family]) -> dict[str, Verdict]:
@@ -133,13 +137,13 @@ def _verdicts(families: list[Family]) -> dict[str, Verdict]:
 def _compared(families: list[Family], verdict: Verdict | None) -> tuple[object, ...]:
     if verdict is None:
         return ("",) * 7
-    found = verdict.comparison
+    comparison = verdict.comparison
     return (
         families[0].reference,
-        found.difference,
-        found.low,
-        found.high,
-        found.p,
+        comparison.difference,
+        comparison.low,
+        comparison.high,
+        comparison.p,
         verdict.holm_p,
         verdict.word,
     )

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from skd.report.reading.run import INSTRUCT_START, START, TEACHER, Run, TaskRun
+from skd.report.reading.experiment import (
+    INSTRUCT_START,
+    SFT_START,
+    TEACHER_ROW,
+    ExperimentResults,
+    TaskResults,
+)
 from skd.report.sections.tables import TITLES, values_text
 from skd.report.verdicts.compare import BETTER, TIE, WORSE, Family, baselines, same_start, start_of
 
@@ -25,14 +31,14 @@ def codes(names: Sequence[str]) -> str:
     return listed([f"`{name}`" for name in names])
 
 
-def headline(run: Run, reference: str, families: dict[str, list[Family]]) -> str:
+def headline(results: ExperimentResults, reference: str, families: dict[str, list[Family]]) -> str:
     """One sentence over all tasks: where the reference is better than every baseline."""
-    if reference not in run.methods:
+    if reference not in results.methods:
         return (
             f"**No verdict: `{reference}` (report.reference_method) is not among the methods of "
             "this run.** The table shows means only; nothing was tested."
         )
-    judged = [task for task in run.tasks if families[task.name] and baselines(task, reference)]
+    judged = [task for task in results.tasks if families[task.name] and baselines(task, reference)]
     if not judged:
         return f"**No verdict: `{reference}` has no baseline from the same start in this run.**"
     wins = [task.name for task in judged if _wins(task, families[task.name][0])]
@@ -47,7 +53,7 @@ def headline(run: Run, reference: str, families: dict[str, list[Family]]) -> str
     return f"**`{reference}` {opening} {missed}.**"
 
 
-def _wins(task: TaskRun, family: Family) -> bool:
+def _wins(task: TaskResults, family: Family) -> bool:
     rivals = baselines(task, family.reference)
     return family.among(rivals, BETTER) == rivals
 
@@ -78,11 +84,11 @@ def task_words(family: Family) -> str:
     peers = same_start(task, reference)
     rivals = baselines(task, reference)
     variants = [name for name in peers if name not in rivals]
-    untrained = INSTRUCT_START if start == "instruct" else START
+    untrained = INSTRUCT_START if start == "instruct" else SFT_START
     parts = [
         f"**{task.name}**, {START_TITLES[start]} ({TITLES[task.primary]}): "
         f"`{reference}` {values_text(task.models[reference].values(task.primary))}; teacher "
-        f"{values_text(task.models[TEACHER].values(task.primary))}, untrained student "
+        f"{values_text(task.models[TEACHER_ROW].values(task.primary))}, untrained student "
         f"{values_text(task.models[untrained].values(task.primary))}.",
         _relation("Against the baselines: ", family, rivals),
         _relation("Against the other interleaved methods: ", family, variants),
@@ -114,32 +120,29 @@ def _leader(family: Family, peers: Sequence[str]) -> str:
     return f"It is the best of the {len(means)} methods from this start." if peers else ""
 
 
-def budget_words(task: TaskRun) -> str:
+def budget_words(task: TaskResults) -> str:
     """Whether all methods had equal budgets, read from the files of the runs."""
-    budgets = {
-        method: (t.budget["steps"], t.budget["batch_size"], t.budget["prompts"])
-        for method, t in task.training.items()
-    }
+    budgets = {method: training.budget for method, training in task.training.items()}
     short = [
-        f"`{method}` (seed {seed}: {facts['steps']} steps)"
+        f"`{method}` (seed {seed}: {run.steps} steps)"
         for method, training in task.training.items()
-        for seed, facts in training.seeds.items()
-        if facts["steps"] != training.budget["steps"]
+        for seed, run in training.runs.items()
+        if run.steps != training.budget.steps
     ]
     dropped = sum(
-        facts.get("dropped_prompts", 0)
-        for t in task.training.values()
-        for facts in t.seeds.values()
+        run.dropped_prompts for training in task.training.values() for run in training.runs.values()
     )
     first = next(iter(budgets.values()))
-    if set(budgets.values()) == {first}:
-        steps, batch, prompts = first
+    if all(budget == first for budget in budgets.values()):
         text = (
-            f"{task.name}: equal. Every student had {steps:,} steps of {batch} prompts, "
-            f"{prompts:,} prompts in all"
+            f"{task.name}: equal. Every student had {first.steps:,} steps of {first.batch_size} "
+            f"prompts, {first.prompts:,} prompts in all"
         )
     else:
-        parts = [f"`{m}` {s} steps × {b}, {p:,} prompts" for m, (s, b, p) in budgets.items()]
+        parts = [
+            f"`{method}` {budget.steps} steps × {budget.batch_size}, {budget.prompts:,} prompts"
+            for method, budget in budgets.items()
+        ]
         text = f"{task.name}: NOT equal: {'; '.join(parts)}"
     if short:
         text += f". Ended early: {', '.join(short)}"

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from skd.report.reading.run import Run, TaskRun
+from skd.report.reading.experiment import ExperimentResults, TaskResults
 from skd.report.verdicts.statistics import Comparison, compare, holm, pooled_spread, seeds_needed
 
 ALPHA = 0.05
 BETTER, TIE, WORSE = "better", "tie", "worse"
-SKD_FAMILY = ("skd", "skd_mixed_loss", "mixed_skd")  # interleaved sampling in some form
 
 Couples = Mapping[tuple[str, str], tuple[ArrayLike, ArrayLike]]  # names -> scores of both
 
@@ -45,7 +44,7 @@ class Verdict:
 class Family:
     """One reference against a set of methods, corrected together, on one task."""
 
-    task: TaskRun
+    task: TaskResults
     reference: str
     verdicts: tuple[Verdict, ...]
 
@@ -54,30 +53,30 @@ class Family:
         return [v.other for v in self.verdicts if v.other in wanted and v.word == word]
 
 
-def start_of(task: TaskRun, method: str) -> str:
-    return str(task.training[method].method.get("student_init", "sft"))
+def start_of(task: TaskResults, method: str) -> str:
+    return task.training[method].settings.student_init
 
 
-def kind_of(task: TaskRun, method: str) -> str:
+def kind_of(task: TaskResults, method: str) -> str:
     """The algorithm of a method row, whatever the row is called."""
-    return str(task.training[method].method.get("method", method))
+    return task.training[method].settings.method
 
 
-def same_start(task: TaskRun, reference: str) -> list[str]:
+def same_start(task: TaskResults, reference: str) -> list[str]:
     """The other methods whose students began where the reference's did."""
     start = start_of(task, reference)
     return [m for m in task.training if m != reference and start_of(task, m) == start]
 
 
-def baselines(task: TaskRun, reference: str) -> list[str]:
+def baselines(task: TaskResults, reference: str) -> list[str]:
     """Of those, the ones without interleaved sampling."""
-    return [m for m in same_start(task, reference) if kind_of(task, m) not in SKD_FAMILY]
+    return [m for m in same_start(task, reference) if task.training[m].method.baseline]
 
 
-def counterpart(run: Run, reference: str) -> str | None:
+def counterpart(results: ExperimentResults, reference: str) -> str | None:
     """The reference's algorithm from the `instruct` start, where the run has it."""
-    task = run.tasks[0]
-    for method in run.methods:
+    task = results.tasks[0]
+    for method in results.methods:
         if (
             method != reference
             and kind_of(task, method) == kind_of(task, reference)
@@ -87,19 +86,21 @@ def counterpart(run: Run, reference: str) -> str | None:
     return None
 
 
-def families(run: Run, reference: str, *, resamples: int, seed: int) -> dict[str, list[Family]]:
+def families(
+    results: ExperimentResults, reference: str, *, resamples: int, seed: int
+) -> dict[str, list[Family]]:
     """Name of a task or a test set -> the reference against all methods, then its counterpart
     against its start.
 
     Each family is corrected on its own. Empty where `reference` is not among the methods.
     """
-    tested = (*run.tasks, *run.test_sets)
-    if reference not in run.methods:
+    tested = (*results.tasks, *results.test_sets)
+    if reference not in results.methods:
         return {task.name: [] for task in tested}
-    other_start = counterpart(run, reference)
+    other_start = counterpart(results, reference)
     result: dict[str, list[Family]] = {}
     for task in tested:
-        against = {reference: [m for m in run.methods if m != reference]}
+        against = {reference: [m for m in results.methods if m != reference]}
         if other_start is not None:
             against[other_start] = same_start(task, other_start)
         result[task.name] = [
@@ -110,7 +111,7 @@ def families(run: Run, reference: str, *, resamples: int, seed: int) -> dict[str
     return result
 
 
-def couples(task: TaskRun, names: Collection[tuple[str, str]]) -> Couples:
+def couples(task: TaskResults, names: Collection[tuple[str, str]]) -> Couples:
     scores = {name: task.scores(name) for name in {name for both in names for name in both}}
     return {(method, other): (scores[method], scores[other]) for method, other in names}
 

@@ -1,66 +1,87 @@
-"""Failure signatures: what goes wrong in distillation, told from a run's own numbers.
+"""Known failures of distillation, told from an experiment's own numbers.
 
 Each check reads one method on one task or test set and gives the numbers that show the failure, or
-nothing. The thresholds are wide on purpose: a signature asks for a look, it is no verdict.
+nothing. The thresholds are wide on purpose: a failure asks for a look, it is no verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from skd.report.reading.run import START, TEACHER, Model, Run, TaskRun, Training
+from skd.report.reading.experiment import (
+    SFT_START,
+    TEACHER_ROW,
+    ExperimentResults,
+    MethodTraining,
+    ModelScores,
+    TaskResults,
+)
+from skd.results.evaluation import OutputRecord
 
 
 @dataclass(frozen=True)
 class Case:
     """One method on one task or test set."""
 
-    task: TaskRun
+    task: TaskResults
     method: str
-    home: TaskRun  # the task it was trained on
+    # The task that it was trained on
+    home: TaskResults
 
     @property
-    def training(self) -> Training:
+    def training(self) -> MethodTraining:
         return self.task.training[self.method]
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelScores:
         return self.task.models[self.method]
 
     @property
-    def teacher(self) -> Model:
-        return self.task.models[TEACHER]
+    def teacher(self) -> ModelScores:
+        return self.task.models[TEACHER_ROW]
 
     def column(self, name: str) -> list[list[float]]:
         """Per seed, the logged values in the order of the steps."""
-        values: dict[str, list[float]] = {}
+        values: dict[int, list[float]] = {}
         for row in self.training.log:
-            if row[name]:
-                values.setdefault(row["seed"], []).append(float(row[name]))
+            if (value := getattr(row, name)) is not None:
+                values.setdefault(row.seed, []).append(value)
         return list(values.values())
 
 
 @dataclass(frozen=True)
-class Finding:
-    task: str  # or the test set
+class Failure:
+    """What was seen of a known failure."""
+
+    # Or the test set
+    task: str
     method: str
-    signature: str
+    # A name of `CHECKS`
+    name: str
     numbers: str
     remedy: str
 
 
-HOME, AWAY = "task", "test set"  # where a check makes sense
+# Where a check makes sense
+HOME, AWAY = "task", "test set"
 
-LOW_ACCEPTANCE, HIGH_ACCEPTANCE = 50.0, 99.5  # percent of the proposals
-SPIKE = 20.0  # largest gradient norm over the median one
-LONG, SHORT = 1.5, 0.6  # mean output length over the teacher's
-ENDLESS = 10.0  # points fewer outputs that end than the teacher has
-OVERFIT = 1.1  # last validation loss over the smallest
-UNIFORM = 0.5  # distinct outputs over the teacher's
-DEGENERATE = 10.0  # percent of the teacher's outputs that differ from one another
-# Percent of the teacher's score: relative to it, since a harder set lowers both.
+# Percent of the proposals
+LOW_ACCEPTANCE, HIGH_ACCEPTANCE = 50.0, 99.5
+# Largest gradient norm over the median one
+SPIKE = 20.0
+# Mean output length over the teacher's
+LONG, SHORT = 1.5, 0.6
+# Points fewer outputs that end than the teacher has
+ENDLESS = 10.0
+# Last validation loss over the smallest
+OVERFIT = 1.1
+# Distinct outputs over the teacher's
+UNIFORM = 0.5
+# Percent of the teacher's outputs that differ from one another
+DEGENERATE = 10.0
+# Percent of the teacher's score: relative to it, since a harder set lowers both
 WELL_AT_HOME, LOST_AWAY = 80.0, 50.0
 
 
@@ -79,9 +100,8 @@ def _untouched(case: Case) -> str | None:
 
 
 def _acceptance(case: Case) -> float | None:
-    rates = [seed["acceptance_rate"] for seed in case.training.seeds.values()]
-    known = [rate for rate in rates if rate is not None]
-    return fmean(known) if known else None
+    rates = [run.acceptance_rate for run in case.training.runs.values()]
+    return _mean([rate for rate in rates if rate is not None])
 
 
 def _unstable(case: Case) -> str | None:
@@ -92,11 +112,11 @@ def _unstable(case: Case) -> str | None:
 
 def _longer(case: Case) -> str | None:
     ratio = _length(case.model) / max(1.0, _length(case.teacher))
-    ended = [_mean(model.values("stopped")) for model in (case.model, case.teacher)]
     if ratio > LONG:
         return f"outputs {ratio:.1f} times as long as the teacher's"
-    if None not in ended and ended[1] - ended[0] > ENDLESS:  # type: ignore[operator]
-        return f"{ended[0]:.0f} % of the outputs end by themselves, of the teacher's {ended[1]:.0f}"
+    ended, teacher = (_mean(model.values("stopped")) for model in (case.model, case.teacher))
+    if ended is not None and teacher is not None and teacher - ended > ENDLESS:
+        return f"{ended:.0f} % of the outputs end by themselves, of the teacher's {teacher:.0f}"
     return None
 
 
@@ -119,13 +139,13 @@ def _collapsed(case: Case) -> str | None:
 
 
 def _bad_teacher(case: Case) -> str | None:
-    primary, start = case.task.primary, case.task.models[START]
     distinct = _distinct(case.teacher)
-    scores = [_mean(model.values(primary)) for model in (case.teacher, start)]
     if distinct < DEGENERATE:
         return f"{distinct:.0f} % of the teacher's outputs are distinct"
-    if None not in scores and scores[0] <= scores[1]:  # type: ignore[operator]
-        return f"teacher {scores[0]:.1f}, untrained student {scores[1]:.1f}"
+    start = case.task.models[SFT_START]
+    teacher, untrained = (_mean(model.values(case.task.primary)) for model in (case.teacher, start))
+    if teacher is not None and untrained is not None and teacher <= untrained:
+        return f"teacher {teacher:.1f}, untrained student {untrained:.1f}"
     return None
 
 
@@ -136,87 +156,89 @@ def _left_behind(case: Case) -> str | None:
     return f"{away:.0f} % of the teacher's score, on {case.home.name} {at_home:.0f} %"
 
 
-def _share(task: TaskRun, method: str) -> float | None:
+def _share(task: TaskResults, method: str) -> float | None:
     """Percent of the teacher's score; None where the teacher has no lead to hand on."""
     own, teacher, start = (
-        _mean(task.models[name].values(task.primary)) for name in (method, TEACHER, START)
+        _mean(task.models[name].values(task.primary)) for name in (method, TEACHER_ROW, SFT_START)
     )
     if own is None or teacher is None or start is None or teacher <= start:
         return None
     return 100 * own / teacher
 
 
-def _length(model: Model) -> float:
+def _length(model: ModelScores) -> float:
     """Mean characters of an output."""
-    return fmean(len(example.output) for example in _outputs(model))
+    return fmean(len(record.output) for record in _outputs(model))
 
 
-def _distinct(model: Model) -> float:
+def _distinct(model: ModelScores) -> float:
     """Percent; mean over seeds."""
     shares = [
-        len({example.output for example in seed.values()}) / len(seed)
-        for seed in model.examples.values()
+        len({record.output for record in outputs.values()}) / len(outputs)
+        for outputs in model.outputs.values()
     ]
     return 100 * fmean(shares)
 
 
-def _outputs(model: Model) -> Iterable:  # type: ignore[type-arg]
-    return (example for seed in model.examples.values() for example in seed.values())
+def _outputs(model: ModelScores) -> Iterator[OutputRecord]:
+    return (record for outputs in model.outputs.values() for record in outputs.values())
 
 
-def _mean(values: list[float]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
 @dataclass(frozen=True)
-class Check:
-    read: Callable[[Case], str | None]  # the numbers that show the failure; None: there is none
-    remedy: str  # {method}: its row of `methods`, {task}: the task it was trained on
+class FailureCheck:
+    # The numbers that show the failure; None: there is none
+    read: Callable[[Case], str | None]
+    # {method}: its row of `methods`, {task}: the task it was trained on
+    remedy: str
     on: tuple[str, ...] = (HOME,)
 
 
-# What a training run tells, a test set cannot tell anew; a teacher is judged on its own task, and
-# where it fails on a set, no student is blamed for that set.
+# What training tells, a test set cannot tell anew. A teacher is judged on its own task, and where
+# it fails on a set, no student is blamed for that set.
 CHECKS = {
-    "teacher overrides almost everything": Check(
+    "teacher overrides almost everything": FailureCheck(
         _overridden,
         "the student hardly saw its own states: loosen `methods.{method}.acceptance` (larger K, "
         "lower probability) or begin from SFT",
     ),
-    "almost nothing is replaced": Check(
+    "almost nothing is replaced": FailureCheck(
         _untouched,
         "this was on-policy KD in all but name: tighten `methods.{method}.acceptance`",
     ),
-    "unstable signal": Check(
+    "unstable signal": FailureCheck(
         _unstable,
         "lower `learning_rate` or `distill.optimisation.clip`",
     ),
-    "length explosion": Check(
+    "length explosion": FailureCheck(
         _longer,
         "check that training responses end with the end-of-sequence token; raise "
         "`budget.{task}.max_new_tokens` if the data are longer",
         (HOME, AWAY),
     ),
-    "early end of sequence": Check(
+    "early end of sequence": FailureCheck(
         _shorter,
         "off-policy rows help: `imit_kd`, `mixed_skd`, or an SFT start",
         (HOME, AWAY),
     ),
-    "overfitting": Check(
+    "overfitting": FailureCheck(
         _overfitted,
         "fewer steps, `distill.optimisation.patience`, or more rows "
         "(`budget.{task}.student_examples`)",
     ),
-    "collapse of diversity": Check(
+    "collapse of diversity": FailureCheck(
         _collapsed,
         "raise `distill.student_sampling.temperature`; forward KL instead of reverse KL",
         (HOME, AWAY),
     ),
-    "degenerate teacher": Check(
+    "degenerate teacher": FailureCheck(
         _bad_teacher,
         "train the teacher first (`sft.teacher`) or choose another: students cannot learn from it",
     ),
-    "does not carry over": Check(
+    "does not carry over": FailureCheck(
         _left_behind,
         "the teacher can do it, so the student learnt its rows rather than the task: rows of "
         "this kind in `data.{task}.source`, or more of them (`budget.{task}.student_examples`)",
@@ -230,34 +252,34 @@ def checked(on: str) -> list[str]:
     return [name for name, check in CHECKS.items() if on in check.on]
 
 
-def signatures(run: Run) -> list[Finding]:
+def failures(results: ExperimentResults) -> list[Failure]:
     """All that the checks find, in the order of tasks, methods and checks, then of test sets.
 
     On a test set nothing is said again that the method already showed on its own task.
     """
-    tasks = {task.name: task for task in run.tasks}
-    found = [
-        finding
-        for task in run.tasks
+    tasks = {task.name: task for task in results.tasks}
+    at_home = [
+        failure
+        for task in results.tasks
         for method in task.training
-        for finding in _found(Case(task, method, task), HOME)
+        for failure in _checked(Case(task, method, task), HOME)
     ]
-    shown = {(finding.task, finding.method, finding.signature) for finding in found}
-    for tested in run.test_sets:
-        home = tasks[tested.card["tests"]]
-        found += [
-            finding
-            for method in home.training
-            for finding in _found(Case(tested, method, home), AWAY)
-            if (home.name, method, finding.signature) not in shown
-        ]
-    return found
+    shown = {(failure.task, failure.method, failure.name) for failure in at_home}
+    away = [
+        failure
+        for tested in results.test_sets
+        for home in [tasks[str(tested.card.tests)]]
+        for method in home.training
+        for failure in _checked(Case(tested, method, home), AWAY)
+        if (home.name, method, failure.name) not in shown
+    ]
+    return at_home + away
 
 
-def _found(case: Case, on: str) -> Iterator[Finding]:
+def _checked(case: Case, on: str) -> Iterator[Failure]:
     for name in checked(on):
         check = CHECKS[name]
         if numbers := check.read(case):
             remedy = check.remedy.replace("{method}", case.method)
             remedy = remedy.replace("{task}", case.home.name)
-            yield Finding(case.task.name, case.method, name, numbers, remedy)
+            yield Failure(case.task.name, case.method, name, numbers, remedy)

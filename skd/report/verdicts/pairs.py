@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from skd.report.reading.run import Run
+from skd.report.reading.experiment import ExperimentResults
 from skd.report.verdicts.compare import BETTER, TIE, WORSE, Verdict, couples, judge
 
 OPPOSITE = {BETTER: WORSE, WORSE: BETTER, TIE: TIE}
 
 
 @dataclass(frozen=True)
-class Pair:
+class MethodPair:
     """`verdict.method` against `verdict.other` on one task."""
 
     task: str
@@ -23,7 +23,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Record:
+class WinCount:
     """How a method did against all others."""
 
     wins: int
@@ -31,20 +31,20 @@ class Record:
     losses: int
 
 
-def all_pairs(run: Run, *, resamples: int, seed: int) -> list[Pair]:
-    names = list(combinations(run.methods, 2))
+def all_pairs(results: ExperimentResults, *, resamples: int, seed: int) -> list[MethodPair]:
+    names = list(combinations(results.methods, 2))
     return [
-        Pair(task.name, verdict)
-        for task in run.tasks
+        MethodPair(task.name, verdict)
+        for task in results.tasks
         for verdict in judge(couples(task, names), resamples, seed)
     ]
 
 
-def record(pairs: list[Pair], method: str, task: str | None = None) -> Record:
+def win_count(pairs: list[MethodPair], method: str, task: str | None = None) -> WinCount:
     """Counts over one task, or over all."""
     words = [
         pair.verdict.word if pair.verdict.method == method else OPPOSITE[pair.verdict.word]
         for pair in pairs
         if method in (pair.verdict.method, pair.verdict.other) and task in (None, pair.task)
     ]
-    return Record(words.count(BETTER), words.count(TIE), words.count(WORSE))
+    return WinCount(words.count(BETTER), words.count(TIE), words.count(WORSE))

@@ -1,0 +1,69 @@
+"""Sweeps: a method at each value of one setting, on the validation split: the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from skd.report.reading.analyses import Analyses
+from skd.report.sections.tables import TITLES, number, table, values_text
+from skd.results.analyses import SweepRuns
+from skd.results.runs import TrainedRun
+from skd.tasks import TASKS
+
+# Title -> what is read of a run, and its digits
+_COLUMNS: dict[str, tuple[Callable[[TrainedRun], float | None], int]] = {
+    "KL to the teacher": (lambda run: run.validation.kl, 3),
+    "accepted %": (lambda run: run.acceptance_rate, 1),
+    "sampled tokens": (lambda run: run.student_sampled_tokens, 0),
+    "teacher passes": (lambda run: run.teacher_passes, 0),
+    "teacher tokens": (lambda run: run.teacher_tokens, 0),
+    "seconds": (lambda run: run.cost.seconds, 1),
+}
+SWEEP_COLUMNS = (
+    "sweep",
+    "task",
+    "setting",
+    "value",
+    "seed",
+    "metric",
+    "kl",
+    "acceptance_rate",
+    "student_sampled_tokens",
+    "teacher_passes",
+    "teacher_tokens",
+    "seconds",
+)
+
+
+def section(name: str, sweep: SweepRuns) -> str:
+    seeds = ", ".join(map(str, sweep.seeds))
+    noun = "Seed" if len(sweep.seeds) == 1 else "Seeds"
+    parts = [
+        f"### Sweep `{name}`: `{sweep.setting}` of `{sweep.method}`\n\n{noun} {seeds}; "
+        f"{sweep.validation_examples or 'all'} validation examples."
+    ]
+    for task, values in sweep.runs.items():
+        title = TITLES[TASKS[sweep.kinds[task]].primary]
+        rows = [[value, *_cells(list(runs.values()))] for value, runs in values.items()]
+        parts.append(table([f"{task}: {sweep.setting}", title, *_COLUMNS], rows))
+    return "\n\n".join(parts)
+
+
+def _cells(runs: Sequence[TrainedRun]) -> Iterable[str]:
+    yield values_text([run.validation.metric for run in runs])
+    for read, digits in _COLUMNS.values():
+        known = [value for run in runs if (value := read(run)) is not None]
+        yield number(fmean(known) if known else None, digits)
+
+
+def sweep_rows(analyses: Analyses) -> Iterable[tuple[Any, ...]]:
+    """One row per run, as `SWEEP_COLUMNS`."""
+    for name, sweep in analyses.sweeps.items():
+        for task, values in sweep.runs.items():
+            for value, runs in values.items():
+                for seed, run in runs.items():
+                    numbers = [read(run) for read, _ in _COLUMNS.values()]
+                    metric = run.validation.metric
+                    yield name, task, sweep.setting, value, seed, metric, *numbers

@@ -135,8 +135,11 @@ def pretrain(
     if not settings.steps:
         return
     rows = [row for turn in zip(*corpora.values(), strict=False) for row in turn]
-    held_out: list[ExampleRow] = [
-        {**row, "references": [row["target"]]} for row in rows[:_HELD_OUT]
+    held_out = [
+        ExampleRow(
+            id=row["id"], source=row["source"], target=row["target"], references=[row["target"]]
+        )
+        for row in rows[:_HELD_OUT]
     ]
     task = TaskData(
         "base", "summarization", "{source}", _PRETRAINING_BUDGET, rows[_HELD_OUT:], held_out

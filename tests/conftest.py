@@ -16,8 +16,12 @@ from pathlib import Path
 import prefect.main  # noqa: F401
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("no_clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no_clock")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -59,7 +59,7 @@ def test_every_reference_is_in_the_valid_set(name: str, examples: dict[str, list
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_spoilt_reference_is_not_in_the_valid_set(name: str, data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 10_000))

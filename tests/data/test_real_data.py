@@ -11,6 +11,7 @@ import pytest
 from skd.data.prepare import prepare, prepare_test
 from skd.data.settings import Columns, Data, Files
 from skd.errors import UserError
+from skd.results.data import DataCard
 from skd.tasks.arithmetic import answer_text, plain_number, same_answer
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -18,7 +19,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no real data beside the repository")
 
 
-def run(tmp_path: Path, task: str, train: Path, **settings: Any) -> dict[str, Any]:
+def run(tmp_path: Path, task: str, train: Path, **settings: Any) -> DataCard:
     files = {key: str(settings.pop(key)) for key in ("validation", "test") if key in settings}
     columns = Columns(**settings.pop("columns"))
     source = Files(kind="files", columns=columns, train=str(train), **files)
@@ -40,7 +41,7 @@ def test_gsm8k(tmp_path: Path) -> None:
         train_size=1000,
         validation_size=200,
     )
-    counts = {split: facts["rows"] for split, facts in card["splits"].items()}
+    counts = {split: facts.rows for split, facts in card.splits.items()}
     assert counts == {"train": 1000, "validation": 200, "test": 1319}
     for row in rows(tmp_path, "test"):
         assert "<<" not in row["target"]
@@ -60,8 +61,8 @@ def test_dialogsum_has_a_dialogue_in_two_splits_which_is_found_and_can_be_droppe
     with pytest.raises(UserError, match=r"train_part\.jsonl, line \d+\) repeats a source text"):
         run(tmp_path, "summarization", train, **settings)
     card = run(tmp_path, "summarization", train, duplicates="drop", **settings)
-    assert card["duplicates"]["dropped"] == 1
-    assert card["splits"]["test"]["rows"] == 50
+    assert card.duplicates.dropped == 1
+    assert card.splits["test"].rows == 50
 
 
 def test_dialogsums_three_summaries_are_references(tmp_path: Path) -> None:
@@ -102,9 +103,9 @@ def test_svamp_is_tested_by_models_of_gsm8k_and_shares_no_question_with_it(tmp_p
     with (REAL / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
         trained = {"train": [json.loads(line)["question"] for line in file]}
     card = prepare_test(data, "svamp", "Q: {source}", trained, tmp_path)
-    assert card["duplicates"]["dropped"] == 0
+    assert card.duplicates.dropped == 0
     # Questions that stand there twice are one row.
-    assert card["splits"]["test"]["rows"] + card["duplicates"]["merged"] == 1000
+    assert card.splits["test"].rows + card.duplicates.merged == 1000
     with (tmp_path / "test_sets" / "svamp" / "test.jsonl").open(encoding="utf-8") as file:
         taken = [json.loads(line) for line in file]
     for row in taken:
@@ -140,5 +141,5 @@ def test_flores_lines_zipped_to_one_file(tmp_path: Path) -> None:
         validation_size=100,
         test_size=200,
     )
-    counts = {split: facts["rows"] for split, facts in card["splits"].items()}
+    counts = {split: facts.rows for split, facts in card.splits.items()}
     assert counts == {"train": 712, "validation": 100, "test": 200}

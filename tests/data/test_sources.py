@@ -68,7 +68,7 @@ def test_every_file_kind_is_exercised_here() -> None:
 json_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.lists(st.fixed_dictionaries({"q": json_text, "a": json_text}), min_size=1))
 def test_any_json_text_survives_both_json_forms(
     rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
@@ -80,7 +80,7 @@ def test_any_json_text_survives_both_json_forms(
         assert [values for _, values in tables.read(folder / name, name)] == rows
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=80), suffix=st.sampled_from(sorted(WRITERS)))
 def test_arbitrary_bytes_give_rows_or_one_clear_error(
     content: bytes, suffix: str, tmp_path_factory: pytest.TempPathFactory

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from skd.decoding.agreement import POSITIONS, RANKS, TOP, agreement, judged
 from skd.engine.rollout import uniform_noise
-from skd.engine.sampling import Teacher, sample
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.settings import Acceptance, Sampling
 from tests.reference import interleaved
@@ -73,8 +73,8 @@ def test_proposals_are_counted_by_rank_and_by_place() -> None:
     """Against Algorithm 1 token by token, which knows the rank of each proposal and its fate."""
     asked, length, rule = prompts(6, seed=7), 12, Acceptance("top_k", 3)
     noise = uniform_noise(6, length, torch.Generator().manual_seed(1))
-    teacher = Teacher(TEACHER, rule, Sampling())
-    made = judged(sample(STUDENT, asked, VOCABULARY, Sampling(), length, noise, teacher))
+    interleaving = Interleaving(TEACHER, rule, Sampling())
+    made = judged(sample(STUDENT, asked, VOCABULARY, Sampling(), length, noise, interleaving))
     seen = [
         (place, rank, replaced)
         for i, prompt in enumerate(asked)

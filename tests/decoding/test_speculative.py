@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from skd.decoding.speculative import _exponentials, speculate
 from skd.engine.logits import distribution
-from skd.engine.rollout import STUDENT, uniform_noise
+from skd.engine.rollout import Noise, uniform_noise
 from skd.engine.sampling import sample
 from skd.engine.settings import Sampling
 from tests.tiny import SIZE, VOCABULARY, build, prompts
@@ -43,14 +43,14 @@ def teacher_alone(prompt: tuple[int, ...], uniforms: torch.Tensor, sampling: Sam
             logits = TEACHER(input_ids=torch.tensor([tokens])).logits[0, -1].clone()
         logits[0] = -torch.inf
         weights = distribution(logits, sampling.temperature, sampling.top_p)
-        seed = int(uniforms[STUDENT, step] * 2**53)
+        seed = int(uniforms[Noise.STUDENT, step] * 2**53)
         tokens.append(int((weights / _exponentials(seed, SIZE)).argmax()))
         if tokens[-1] in VOCABULARY.eos:
             break
     return tokens[len(prompt) :]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 999),
     rows=st.integers(1, 6),

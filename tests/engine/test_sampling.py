@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skd.engine.pace import Pace
 from skd.engine.rollout import Rollout, uniform_noise
-from skd.engine.sampling import Teacher, evaluating, sample
+from skd.engine.sampling import Interleaving, evaluating, sample
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from tests.reference import Reference, interleaved, raw
@@ -63,7 +63,14 @@ def test_blocks_emit_the_tokens_of_the_token_level_reference(rule, gamma) -> Non
     student, teacher = build(seed=1), build(seed=2)
     rows, noise = prompts(6), noise_for(6)
     rollout = sample(
-        student, rows, VOCABULARY, STUDENT, LENGTH, noise, Teacher(teacher, rule, TEACHER), gamma
+        student,
+        rows,
+        VOCABULARY,
+        STUDENT,
+        LENGTH,
+        noise,
+        Interleaving(teacher, rule, TEACHER),
+        gamma,
     )
     wanted = expect(student, teacher, rows, rule, noise)
     assert responses(rollout) == [w.response for w in wanted]
@@ -83,13 +90,13 @@ def test_every_model_family_matches_the_uncached_reference(family) -> None:
     rows, noise = prompts(4, seed=1), noise_for(4, seed=1)
     rule = Acceptance("top_k", 4)
     rollout = sample(
-        student, rows, VOCABULARY, STUDENT, LENGTH, noise, Teacher(teacher, rule, TEACHER), 3
+        student, rows, VOCABULARY, STUDENT, LENGTH, noise, Interleaving(teacher, rule, TEACHER), 3
     )
     wanted = expect(student, teacher, rows, rule, noise)
     assert responses(rollout) == [w.response for w in wanted]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     gamma=st.integers(1, 9),
@@ -101,15 +108,15 @@ def test_the_tokens_do_not_depend_on_blocks_batches_or_order(seed, gamma, k, cou
     vocabulary = Vocabulary(SIZE, tuple(sorted(eos)), 0, (0,))
     student, teacher = build(seed=seed), build(seed=seed + 1)
     rows, noise = prompts(count, seed), noise_for(count, seed)
-    party = Teacher(teacher, Acceptance("top_k", k), TEACHER)
-    together = sample(student, rows, vocabulary, STUDENT, LENGTH, noise, party, gamma)
+    judge = Interleaving(teacher, Acceptance("top_k", k), TEACHER)
+    together = sample(student, rows, vocabulary, STUDENT, LENGTH, noise, judge, gamma)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = sample(
-        student, [rows[i] for i in order], vocabulary, STUDENT, LENGTH, noise[:, order], party, 1
+        student, [rows[i] for i in order], vocabulary, STUDENT, LENGTH, noise[:, order], judge, 1
     )
     alone = [
         responses(
-            sample(student, [row], vocabulary, STUDENT, LENGTH, noise[:, i : i + 1], party, 4)
+            sample(student, [row], vocabulary, STUDENT, LENGTH, noise[:, i : i + 1], judge, 4)
         )[0]
         for i, row in enumerate(rows)
     ]
@@ -121,8 +128,8 @@ def test_the_tokens_do_not_depend_on_blocks_batches_or_order(seed, gamma, k, cou
 def test_k_of_the_whole_vocabulary_is_on_policy_sampling(gamma) -> None:
     student, teacher = build(seed=1), build(seed=2)
     rows, noise = prompts(8), noise_for(8)
-    party = Teacher(teacher, Acceptance("top_k", SIZE), TEACHER)
-    skd = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise, party, gamma)
+    judge = Interleaving(teacher, Acceptance("top_k", SIZE), TEACHER)
+    skd = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise, judge, gamma)
     plain = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise, None, gamma)
     assert responses(skd) == responses(plain)
     assert skd.replacements == 0
@@ -132,8 +139,8 @@ def test_k_of_the_whole_vocabulary_is_on_policy_sampling(gamma) -> None:
 def test_k_of_one_with_argmax_replacement_is_the_teachers_greedy_path() -> None:
     student, teacher = build(seed=1), build(seed=2)
     rows, noise = prompts(8), noise_for(8)
-    party = Teacher(teacher, Acceptance("top_k", 1, replacement="argmax"), TEACHER)
-    skd = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise, party, 5)
+    judge = Interleaving(teacher, Acceptance("top_k", 1, replacement="argmax"), TEACHER)
+    skd = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise, judge, 5)
     greedy = sample(teacher, rows, VOCABULARY, Sampling(temperature=0.0), LENGTH, noise)
     assert responses(skd) == responses(greedy)
 
@@ -141,8 +148,8 @@ def test_k_of_one_with_argmax_replacement_is_the_teachers_greedy_path() -> None:
 def test_every_kept_proposal_is_in_the_teachers_top_k_at_its_own_prefix() -> None:
     student, teacher = build(seed=1), build(seed=2)
     rows, k = prompts(8), 3
-    party = Teacher(teacher, Acceptance("top_k", k), TEACHER)
-    rollout = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise_for(8), party, 4)
+    judge = Interleaving(teacher, Acceptance("top_k", k), TEACHER)
+    rollout = sample(student, rows, VOCABULARY, STUDENT, LENGTH, noise_for(8), judge, 4)
     assert rollout.batch.replaced is not None
     kept = 0
     for i, row in enumerate(rows):
@@ -179,9 +186,9 @@ def test_the_emitted_distribution_is_the_enumerated_one() -> None:
                 continue
             for second, q in enumerate(step((*prompt, first)).tolist()):
                 wanted[(first, second)] = p * q
-    party = Teacher(teacher, rule, Sampling(0.7))
+    judge = Interleaving(teacher, rule, Sampling(0.7))
     noise = uniform_noise(draws, length, torch.Generator().manual_seed(0))
-    rollout = sample(student, [prompt] * draws, vocabulary, Sampling(0.8), length, noise, party, 2)
+    rollout = sample(student, [prompt] * draws, vocabulary, Sampling(0.8), length, noise, judge, 2)
     seen = [tuple(r) for r in responses(rollout)]
     assert sum(wanted.values()) == pytest.approx(1.0)
     for sequence, p in wanted.items():
@@ -193,8 +200,8 @@ def test_ratio_rule_emits_the_interpolated_policy() -> None:
     student, teacher = build(seed=1), build(seed=2)
     draws, share = 40_000, 0.6
     noise = uniform_noise(draws, 1, torch.Generator().manual_seed(0))
-    party = Teacher(teacher, Acceptance("ratio", share), Sampling(0.7))
-    rollout = sample(student, [(5, 7)] * draws, VOCABULARY, Sampling(0.8), 1, noise, party, 1)
+    judge = Interleaving(teacher, Acceptance("ratio", share), Sampling(0.7))
+    rollout = sample(student, [(5, 7)] * draws, VOCABULARY, Sampling(0.8), 1, noise, judge, 1)
     with torch.no_grad():
         ids = torch.tensor([(5, 7)])
         own = raw(student, ids, VOCABULARY).div(0.8).softmax(-1)
@@ -224,9 +231,9 @@ def test_any_of_several_end_ids_stops_and_stays_in_the_response() -> None:
 def test_forbidden_and_padding_ids_are_never_sampled() -> None:
     padded = build(seed=1, vocab_size=SIZE + 9)  # embedding rows beyond the tokenizer
     forbidden = Vocabulary(SIZE, (1,), 0, (0, 3, 4, 5))
-    party = Teacher(build(seed=2, vocab_size=SIZE + 4), Acceptance("top_k", 2), TEACHER)
+    judge = Interleaving(build(seed=2, vocab_size=SIZE + 4), Acceptance("top_k", 2), TEACHER)
     hot = Sampling(temperature=5.0)
-    rollout = sample(padded, prompts(30), forbidden, hot, LENGTH, noise_for(30), party)
+    rollout = sample(padded, prompts(30), forbidden, hot, LENGTH, noise_for(30), judge)
     assert set(rollout.batch.targets.tolist()).isdisjoint({0, 3, 4, 5, *range(SIZE, SIZE + 9)})
 
 
@@ -270,9 +277,9 @@ def test_sampling_leaves_no_gradients() -> None:
 
 def test_finished_rows_do_not_count_as_work() -> None:
     vocabulary = Vocabulary(SIZE, tuple(range(1, 29)), 0, (0,))  # nearly every token ends a row
-    party = Teacher(build(seed=2), Acceptance("top_k", SIZE), TEACHER)
+    judge = Interleaving(build(seed=2), Acceptance("top_k", SIZE), TEACHER)
     rollout = sample(
-        build(seed=1), prompts(16), vocabulary, STUDENT, LENGTH, noise_for(16), party, 1
+        build(seed=1), prompts(16), vocabulary, STUDENT, LENGTH, noise_for(16), judge, 1
     )
     assert (
         rollout.cost.student_tokens == rollout.cost.teacher_tokens == rollout.batch.response_tokens

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipelines.runs.folders import BASE
-from pipelines.schema import Params, load
-from pipelines.stages.base import base, origin
+from pipelines.parameters import read_parameters
+from pipelines.stages.base import Parameters, base, origin
 from skd.models import licences
 from skd.models.loading import write_reference
 from skd.models.procedural import train_tokenizer
-from skd.models.settings import FolderModel, HubModel, LayersModel
+from skd.models.settings import FolderModel, HubModel, LayersModel, StudentModel
+from skd.results.pair import ModelOrigin, PairResult
 from tests.tiny import build
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789" * 4
 
 
@@ -63,47 +64,44 @@ def cached(cache: Path, name: str, readme: str) -> None:
 
 # ---------------------------------------------------------------- stage `base`
 @pytest.fixture
-def params(tmp_path, monkeypatch) -> Params:
-    """A working directory with a model folder of its own, `big`."""
-    params = load(ROOT / "params.yaml")
+def parameters(tmp_path, monkeypatch) -> Parameters:
+    """Of a working directory with a model folder of its own, `big`."""
+    parameters = read_parameters(Parameters, file=ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
     tokenizer = train_tokenizer(["some text"] * 20, 300)
     model = build(vocab_size=len(tokenizer), num_hidden_layers=3, dtype=torch.float32)
     model.save_pretrained("big")
     tokenizer.save_pretrained("big")
     Path("big/README.md").write_text("---\nlicense: gemma\n---\n")
-    return params
+    return parameters
 
 
-def test_a_folders_readme_is_recorded_and_a_part_of_it_has_its_licence(params):
-    object.__setattr__(params.models, "teacher", FolderModel("folder", "big"))
-    object.__setattr__(params.models, "student", LayersModel("layers", [0, 2]))
-    pair = base(params)
-    assert {key: pair["teacher"][key] for key in ("kind", "name", "license")} == {
-        "kind": "folder", "name": "big", "license": "gemma",
-    }  # fmt: skip
-    assert (pair["student"]["kind"], pair["student"]["license"]) == ("layers", "gemma")
-    assert pair["student"]["layers"] == 2
+def of(parameters: Parameters, teacher: FolderModel, student: StudentModel) -> PairResult:
+    """What the stage says of these two."""
+    models = replace(parameters.models, teacher=teacher, student=student)
+    return base(replace(parameters, models=models))
 
 
-def test_a_configured_licence_wins(params):
-    for role, licence in (("teacher", "mine"), ("student", None)):
-        object.__setattr__(params.models, role, FolderModel("folder", "big", licence))
-    pair = base(params)
-    assert [pair[role]["license"] for role in ("teacher", "student")] == ["mine", "gemma"]
+def test_a_folders_readme_is_recorded_and_a_part_of_it_has_its_licence(parameters):
+    pair = of(parameters, FolderModel("folder", "big"), LayersModel("layers", [0, 2]))
+    assert pair.teacher.origin == ModelOrigin("folder", "gemma", name="big")
+    assert pair.student.origin == ModelOrigin("layers", "gemma", name="big")
+    assert (pair.teacher.size.layers, pair.student.size.layers) == (3, 2)
 
 
-def test_a_hub_models_id_commit_and_licence_are_recorded(params, monkeypatch):
+def test_a_configured_licence_wins(parameters):
+    pair = of(parameters, FolderModel("folder", "big", "mine"), FolderModel("folder", "big"))
+    assert (pair.teacher.origin.license, pair.student.origin.license) == ("mine", "gemma")
+
+
+def test_a_hub_models_id_commit_and_licence_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "cache")
-    cached(Path("cache"), "org/model", "---\nlicense: gemma\n---\n")
-    for role, licence in (("teacher", None), ("student", "mine")):
-        object.__setattr__(params.models, role, HubModel("hub", "org/model", license=licence))
-        facts = {"id": "org/model", "revision": COMMIT, "trust_remote_code": False}
-        write_reference(BASE / role, **facts)
-    expected = {"kind": "hub", "id": "org/model", "revision": COMMIT}
-    assert origin("teacher", params) == expected | {"license": "gemma"}
-    assert origin("student", params) == expected | {"license": "mine"}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    cached(tmp_path / "cache", "org/model", "---\nlicense: gemma\n---\n")
+    write_reference(tmp_path, id="org/model", revision=COMMIT, trust_remote_code=False)
+    for configured, told in ((None, "gemma"), ("mine", "mine")):
+        made = origin(HubModel("hub", "org/model", license=configured), tmp_path)
+        assert made == ModelOrigin("hub", told, id="org/model", revision=COMMIT)
 
 
 def test_the_parameters_take_a_licence_where_a_model_comes_from_elsewhere():

@@ -24,11 +24,15 @@ from skd.tasks.arithmetic import answer_text, plain_number, same_answer
 
 ROOT = Path(__file__).parents[2]
 TOWER = "9^{9^{9^9}}"
+WATCHDOG = 600.0  # seconds after which a test that hangs fails
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_helper_stays() -> Iterator[None]:
-    yield
+    """Nor does the clock on the wall end a comparison here: a busy machine changes no outcome."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(symbolic, "WALL_SECONDS", WATCHDOG)
+        yield
     symbolic.stop()
 
 
@@ -203,14 +207,14 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_equality_is_symmetric_and_reflexive(one, other):
     assert symbolic.same(one, one)
     assert symbolic.same(one, other) == symbolic.same(other, one)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_sums_and_products_commute(one, other):
     assert symbolic.same(f"({one}) + ({other})", f"({other}) + ({one})")
@@ -310,7 +314,7 @@ def test_the_replaced_evaluator_reads_numbers_or_refuses(text):
         assert not text.strip().isascii() or not text.strip().isdigit()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=40))
 def test_any_text_is_compared_without_failing(text):
     same_answer(f"#### {text}", r"\boxed{x+1}")
@@ -326,10 +330,8 @@ def test_text_over_the_longest_is_not_compared(fresh):
 def test_a_comparison_that_hangs_is_ended_and_the_next_one_works(fresh):
     assert symbolic.same("1+1", "2")
     hanging = symbolic._helper.process
-    began = time.monotonic()
     assert not symbolic.same(TOWER, "3")
-    assert time.monotonic() - began < symbolic.WALL_SECONDS + 5
-    assert hanging.returncode is not None
+    assert hanging.returncode == -signal.SIGXCPU  # its own limit on CPU time
     assert symbolic._helper is None
     assert symbolic.same("1+2", "3")
     symbolic.same(TOWER, "3")  # remembered
@@ -408,10 +410,13 @@ def test_a_forked_worker_has_a_helper_of_its_own_and_leaves_none_behind(fresh):
 
 @pytest.mark.parametrize("question", ["('1+1', '2')", f"('{TOWER}', '3')"])
 def test_a_killed_process_leaves_no_helper_behind(question):
+    """It is killed once the question has been put: the helper waits for another, or hangs."""
     code = (
-        "import threading, time; from skd.tasks import symbolic\n"
-        "symbolic.same('1+7', '8'); print(symbolic._helper.process.pid, flush=True)\n"
-        f"symbolic.same(*{question}); time.sleep(60)"
+        "import time; from skd.tasks import symbolic\n"
+        f"symbolic.WALL_SECONDS = {WATCHDOG}\n"
+        "symbolic.same('1+7', '8'); helper = symbolic._helper; put = helper._line\n"
+        "helper._line = lambda seconds: print(helper.process.pid, flush=True) or put(seconds)\n"
+        f"symbolic.same(*{question}); time.sleep({WATCHDOG})"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -419,13 +424,10 @@ def test_a_killed_process_leaves_no_helper_behind(question):
     assert parent.stdout is not None
     helper = psutil.Process(int(parent.stdout.readline()))
     parent.stdout.close()
-    time.sleep(0.3)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 2 * algebra.CPU_SECONDS + 20
-    while _lives(helper) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _lives(helper)
+    while _lives(helper):
+        time.sleep(0.05)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -34,7 +34,7 @@ def test_values_equal_the_formula(name, beta) -> None:
     assert values.tolist() == pytest.approx(wanted.tolist(), rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 9999), beta=st.floats(0, 1))
 def test_never_negative_and_zero_at_equality(name, seed, beta) -> None:
     teacher, student = logs(seed), logs(seed + 1)

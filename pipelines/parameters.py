@@ -56,7 +56,7 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
             raw = _lookup(document, path)
             values[field] = TypeAdapter(hints[field]).validate_python(raw)
         except KeyError:
-            complaints.append(f"parameter {path!r} is missing")
+            complaints.append(f"parameter {path!r} is missing{_rows_beside(document, path, item)}")
         except ValidationError as error:
             complaints += [describe_error(entry, path) for entry in error.errors()]
     if complaints:
@@ -77,6 +77,15 @@ def read_yaml(file: Path = PARAMETERS) -> Any:
 def _path(name: str, hint: Any) -> str:
     marks = [argument.path for argument in get_args(hint)[1:] if isinstance(argument, At)]
     return marks[0] if marks else name
+
+
+def _rows_beside(document: Any, path: str, item: str | None) -> str:
+    """Where a row is asked for by its name: the rows that there are."""
+    section, _, name = path.rpartition(".")
+    try:
+        return f"; there are: {', '.join(_lookup(document, section))}" if name == item else ""
+    except KeyError:
+        return ""
 
 
 def _lookup(document: Any, path: str) -> Any:

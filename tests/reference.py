@@ -2,8 +2,8 @@
 
 `interleaved` is the oracle of `skd.engine.sampling`. It shares `logits.draw` with it (a token is
 the inverse CDF at its own uniform) and nothing else that batches, caches or rolls back.
-`FORMULAS` is that of the divergences and the losses, over probabilities: without closed forms of
-the gradient and without care for rounding.
+`FORMULAS` and `written_loss` are those of the divergences and the losses, over probabilities:
+without closed forms of the gradient and without care for rounding.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from skd.engine.logits import draw
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
+from skd.training.methods import Loss
+from skd.training.settings import Divergence
 
 
 @dataclass
@@ -135,3 +138,25 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "skew_rkl": lambda p, q, b: _kl(q, b * q + (1 - b) * p),
     "total_variation": lambda p, q, _: 0.5 * (p - q).abs().sum(-1),
 }
+
+
+def written_loss(
+    loss: Loss,
+    divergence: Divergence,
+    student: Tensor,  # [N, V] logits
+    teacher: Tensor,  # [N, V] logits
+    targets: Tensor,  # [N]
+    marks: Tensor,  # [N] True at tokens that the teacher put in
+) -> Tensor:
+    """The sum over tokens as the table of methods says it; its gradient is autograd's."""
+    total = torch.zeros((), dtype=torch.float64)
+    if loss.divergence:
+        formula = FORMULAS[loss.fixed or divergence.name]
+        values = formula(teacher.softmax(-1), student.softmax(-1), divergence.beta)
+        total = total + loss.divergence * values.sum()
+    if loss.cross_entropy:
+        labels = teacher.argmax(-1) if loss.label == "teacher_argmax" else targets
+        each = cross_entropy(student, labels, reduction="none")
+        kept = marks if loss.label == "replaced" else torch.ones_like(marks)
+        total = total + loss.cross_entropy * (each * kept).sum()
+    return total

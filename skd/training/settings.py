@@ -23,7 +23,7 @@ class Optimisation:
     # Prompts per optimiser step
     batch_size: Positive
     learning_rate: float
-    # Prompts per forward; None: the whole batch
+    # Rows per forward, a response each; None: the whole batch
     micro_batch_size: Positive | None = None
     # Share of the steps
     warmup: Fraction = 0.1

@@ -267,10 +267,13 @@ def test_the_stage_writes_folder_and_metrics_the_same_way_twice(
     assert json.loads((tmp_path / "data/translation/card.json").read_text()) == card
 
 
-def test_an_unknown_task_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_task_lists_the_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     small_parameters(tmp_path)
-    with pytest.raises(UserError, match=r"parameter 'data\.poetry' is missing"):
+    known = "translation, summarization, arithmetic"
+    with pytest.raises(UserError, match=f"'data.poetry' is missing; there are: {known}"):
         stage.main(["poetry"])
     assert not (tmp_path / "data").exists()
 

@@ -21,11 +21,13 @@ from skd.files import write_folder
 from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, save_state
 from skd.training.counts import RunCounts
-from skd.training.loop import TrainingRun, train
+from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
 from skd.training.methods import METHODS, Response
+from skd.training.schedule import batch_indices
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from skd.training.teacher_cache import keep
-from tests.tiny import VOCABULARY, build, prompts
+from tests.reference import FORMULAS, written_loss
+from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=5), strict=True)]
 TAUGHT = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(10), prompts(10, seed=6), strict=True)]
@@ -82,15 +84,15 @@ def rising() -> object:
 def test_every_method_moves_the_student_and_logs_what_it_did(method, tmp_path) -> None:
     run = make_run(tmp_path, method, validate=rising())
     before = weights(run)
-    facts = train(run)
+    counts = train(run)
     assert any(not torch.equal(before[name], value) for name, value in weights(run).items())
     rows = log(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(math.isfinite(row["loss"]) and row["response_length"] > 0 for row in rows)
-    assert facts.prompts == 24
+    assert counts.prompts == 24
     sampled = METHODS[method].response == "interleaved"
     assert any(row["acceptance_rate"] is not None for row in rows) == sampled
-    assert (facts.teacher_passes > 0) == METHODS[method].needs_teacher
+    assert (counts.teacher_passes > 0) == METHODS[method].needs_teacher
     asked = [row["kl"] is not None for row in rows]
     half = len(rows) // 2
     if method == "seq_kd_then_skd":  # the first half is fine-tuning, which asks no teacher
@@ -121,10 +123,79 @@ def test_the_update_does_not_depend_on_micro_batches(method, tmp_path) -> None:
             assert torch.allclose(value, other[name], atol=5e-4), name
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
-@pytest.mark.parametrize("rollout_steps", [1, 2])
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(stop_at, rollout_steps, tmp_path):
+@pytest.mark.parametrize("step", [0, 4])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loss_of_a_batch_is_that_of_its_rows_one_by_one(method, step, tmp_path) -> None:
+    """In both halves of a run; a row has the loss of the source that its response comes from.
+
+    Norms compute in fp32, in sums whose order follows the shape.
+    """
+    run = make_run(tmp_path, method)
+    student, teacher, row = run.pair.student.double(), build(seed=2), METHODS[method]
+    if run.pair.teacher is not None:
+        run.pair.teacher.double()
+    (prepared,) = prepare_steps(run, step)
+    batch, taught = prepared.batch, {example.prompt + example.response for example in TAUGHT}
+    total, kl = batch_loss(run, batch)
+    total.backward()
+    gradients = [parameter.grad for parameter in student.parameters()]
+    student.zero_grad(set_to_none=True)
+    wanted, wanted_kl = torch.zeros(()), torch.zeros(())
+    for tokens, start, stop in zip(batch.tokens, batch.prompt_lengths, batch.lengths, strict=True):
+        ids, response = tokens[None, :stop], slice(int(start) - 1, int(stop) - 1)
+        ours = student(input_ids=ids, use_cache=False).logits[0, response, :SIZE]
+        with torch.no_grad():
+            theirs = teacher(input_ids=ids, use_cache=False).logits[0, response, :SIZE]
+        own_loss = row.otherwise_loss is not None and tuple(ids[0].tolist()) in taught
+        loss = row.otherwise_loss if own_loss else row.loss
+        targets = tokens[start:stop]
+        nowhere = torch.zeros_like(targets, dtype=torch.bool)
+        wanted = wanted + written_loss(
+            loss, run.settings.divergence, ours, theirs, targets, nowhere
+        )
+        wanted_kl = (
+            wanted_kl + FORMULAS["forward_kl"](theirs.softmax(-1), ours.softmax(-1), 0).sum()
+        )
+    wanted.backward()
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert kl is None or kl.item() == pytest.approx(wanted_kl.item(), rel=1e-5)
+    for gradient, parameter in zip(gradients, student.parameters(), strict=True):
+        assert torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "rows"), [("imit_kd", 1), ("distillm2", 2)])
+def test_steps_that_share_a_rollout_have_prompts_of_their_own(method, rows, tmp_path) -> None:
+    """A paired method has two rows for each of them, in one batch."""
+    run = make_run(tmp_path, method, distill={"rollout_steps": 2})
+    steps = list(prepare_steps(run, 2))
+    assert [prepared.staleness for prepared in steps] == [0, 1]
+    assert [prepared.responses is None for prepared in steps] == [False, True]
+    for step, prepared in enumerate(steps, 2):
+        batch = prepared.batch
+        asked = [
+            tuple(tokens[:start].tolist())
+            for tokens, start in zip(batch.tokens, batch.prompt_lengths, strict=True)
+        ]
+        places = batch_indices(len(EXAMPLES), 4, step, run.seed)
+        assert asked == [EXAMPLES[place].prompt for place in places for _ in range(rows)]
+
+
+@pytest.mark.parametrize(
+    ("method", "rollout_steps", "stop_at"),
+    [
+        *(("skd", rollout_steps, stop_at) for rollout_steps in (1, 2) for stop_at in (1, 3, 5)),
+        *(
+            (method, rollout_steps, stop_at)
+            for method in ("distillm2", "seq_kd_then_skd")
+            for rollout_steps, stop_at in ((2, 3), (1, 5))
+        ),
+    ],
+)
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(
+    method, rollout_steps, stop_at, tmp_path
+):
     options = {
+        "method": method,
         "distill": {"rollout_steps": rollout_steps},
         "optimisation": {"dropout": 0.2, "validate_every": 2},
     }
@@ -143,8 +214,8 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(stop_at, rollout_ste
     with pytest.raises(InterruptedRunError):
         train(broken)
     again = make_run(tmp_path / "broken", **options, validate=lambda m: Validation(metric=1.0))
-    facts = train(again)
-    assert facts.step == 6
+    counts = train(again)
+    assert counts.step == 6
     assert curve(tmp_path / "broken") == curve(tmp_path / "whole")
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(again)[name]), name
@@ -172,8 +243,8 @@ def test_the_best_validated_weights_are_kept_and_ties_go_to_the_earlier(tmp_path
         return Validation(metric=next(metrics))
 
     run = make_run(tmp_path, validate=validate)
-    facts = train(run)
-    assert (facts.best_step, facts.best_metric) == (4, 5.0)
+    counts = train(run)
+    assert (counts.best_step, counts.best_metric) == (4, 5.0)
     assert all(torch.equal(snapshots[1][n], v) for n, v in weights(run).items())
 
 
@@ -229,8 +300,9 @@ def test_gradient_checkpointing_changes_no_number(tmp_path) -> None:
 
 def test_methods_get_the_same_prompts_in_the_same_order(tmp_path) -> None:
     """Equal budgets: what differs between methods is the response and the loss alone."""
-    facts = [train(make_run(tmp_path / m, m, validate=rising())) for m in ("sft", "skd", "imit_kd")]
-    assert {(f.step, f.prompts) for f in facts} == {(6, 24)}
+    names = ("sft", "skd", "imit_kd", "distillm2", "seq_kd_then_skd")
+    counts = [train(make_run(tmp_path / name, name, validate=rising())) for name in names]
+    assert {(each.step, each.prompts) for each in counts} == {(6, 24)}
 
 
 def test_state_files_are_safetensors_and_json(tmp_path) -> None:
@@ -271,18 +343,21 @@ def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:
     assert (target / "a").read_text() == "old"
 
 
-@pytest.mark.parametrize("method", ["supervised_kd", "imit_kd", "mixed_skd", "two_stage_kd"])
+@pytest.mark.parametrize(
+    "method", ["supervised_kd", "imit_kd", "mixed_skd", "two_stage_kd", "distillm2"]
+)
 def test_kept_states_train_the_same_student(method: str, tmp_path: Path) -> None:
     plain_run = make_run(tmp_path / "plain", method)
     fresh = train(plain_run)
     run = make_run(tmp_path / "kept", method)
     assert run.pair.teacher is not None
-    kept = keep(tmp_path / "states.safetensors", run.pair.teacher, EXAMPLES, VOCABULARY, 4)
-    facts = train(dataclasses.replace(run, kept=kept))
+    read = TAUGHT if Response.TEACHER in METHODS[method].sources else EXAMPLES
+    kept = keep(tmp_path / "states.safetensors", run.pair.teacher, read, VOCABULARY, 4)
+    counts = train(dataclasses.replace(run, kept=kept))
     for name, value in weights(run).items():
         torch.testing.assert_close(value, weights(plain_run)[name], rtol=1e-3, atol=1e-5)
-    assert facts.teacher_tokens < fresh.teacher_tokens
-    assert (facts.teacher_tokens == 0) == (method == "supervised_kd")
+    assert counts.teacher_tokens < fresh.teacher_tokens
+    assert (counts.teacher_tokens == 0) == (method == "supervised_kd")
 
 
 def test_the_totals_of_a_run_grow_to_what_it_reports(tmp_path: Path, monkeypatch) -> None:

@@ -12,7 +12,7 @@ from skd.training import losses
 from skd.training.losses import Predictions, Terms, response_loss, token_loss
 from skd.training.methods import CROSS_ENTROPY, DIVERGENCE, METHODS, Loss
 from skd.training.settings import Divergence
-from tests.reference import FORMULAS
+from tests.reference import FORMULAS, written_loss
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 EXAMPLES = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
@@ -26,23 +26,6 @@ def predictions(model, batch: TokenBatch = BATCH) -> Predictions:
 
 def whole_logits(model, batch: TokenBatch = BATCH) -> torch.Tensor:
     return model(input_ids=batch.tokens, use_cache=False).logits[batch.predictors][:, :SIZE]
-
-
-def written_out(loss: Loss, divergence: Divergence, student, teacher, marks) -> torch.Tensor:
-    """The sum over tokens as the table says it, by autograd and the formulas' own code."""
-    total = torch.zeros((), dtype=torch.float64)
-    if loss.divergence:
-        p, q = teacher.softmax(-1), student.softmax(-1)
-        total = (
-            total
-            + loss.divergence * FORMULAS[loss.fixed or divergence.name](p, q, divergence.beta).sum()
-        )
-    if loss.cross_entropy:
-        labels = teacher.argmax(-1) if loss.label == "teacher_argmax" else BATCH.targets
-        each = cross_entropy(student, labels, reduction="none")
-        kept = marks if loss.label == "replaced" else torch.ones_like(marks)
-        total = total + loss.cross_entropy * (each * kept).sum()
-    return total
 
 
 NAMES = sorted(FORMULAS)
@@ -72,7 +55,7 @@ def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monk
     total, kl = response_loss(terms, predictions(student), given, SIZE)
     (total / 7).backward()
     got = gradients(student)
-    wanted = written_out(loss, divergence, whole_logits(student), taught, MARKS)
+    wanted = written_loss(loss, divergence, whole_logits(student), taught, BATCH.targets, MARKS)
     (wanted / 7).backward()
     assert total.item() == pytest.approx(wanted.item(), rel=1e-12)
     for parameter, gradient in gradients(student).items():
@@ -93,7 +76,7 @@ def test_every_loss_is_the_weighted_sum_of_its_parts(loss) -> None:
     teacher = torch.randn(*shape, generator=source, dtype=torch.float64)
     terms = Terms(loss, Divergence(), BATCH.targets, MARKS)
     values, _, gradient = token_loss(terms, student.detach().clone(), teacher.clone())
-    wanted = written_out(loss, Divergence(), student, teacher, MARKS)
+    wanted = written_loss(loss, Divergence(), student, teacher, BATCH.targets, MARKS)
     wanted.backward()
     assert values.sum().item() == pytest.approx(wanted.item(), rel=1e-12)
     assert torch.allclose(gradient, student.grad, atol=1e-12)

@@ -1,0 +1,125 @@
+"""A run from its specification to its finished model: found again, resumed, fully counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.runs import training
+from pipelines.runs.inputs import TaskData
+from pipelines.runs.machine import Machine
+from pipelines.runs.specs import RunSpec
+from pipelines.runs.training import save_model, scratch_name, train_run
+from skd.files import write_text
+from skd.models.loading import load_model
+from skd.models.procedural import procedural_model, train_tokenizer
+from skd.models.settings import Budget, ProceduralModel
+from skd.training.methods import METHODS, Response
+from skd.training.settings import Distill, MethodSettings, Optimisation
+
+OPTIMISATION = Optimisation(
+    steps=4, batch_size=2, learning_rate=0.01, validate_every=2, checkpoint_every=1
+)
+Spec = Callable[..., RunSpec]
+
+
+def rows(split: str, count: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": f"{split}-{number}",
+            "source": f"{split} {number}",
+            "target": f"{number}!",
+            "references": [f"{number}!"],
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    """Makes runs of a method on a small task, by two models of its own."""
+    tokenizer = train_tokenizer(["train 1 2 3 validation!"] * 20, 280)
+    for name, seed in (("teacher", 1), ("student", 2)):
+        settings = ProceduralModel("procedural", hidden_size=16, layers=1, heads=2, steps=0, seed=seed)
+        save_model(procedural_model(settings, tokenizer), tokenizer, tmp_path / name)
+    task = TaskData(
+        "toy", "summarization", "{source}", Budget(40, 6), rows("train", 6), rows("validation", 2)
+    )
+
+    def make(method: str) -> RunSpec:
+        return RunSpec(
+            name=f"toy-{method}",
+            task=task,
+            rows=task.train,
+            settings=MethodSettings(method),
+            distill=Distill(OPTIMISATION),
+            start_folder=tmp_path / "student",
+            teacher_folder=None if method == "sft" else tmp_path / "teacher",
+            seed=20,
+        )
+
+    return make
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_leaves_a_model_its_log_and_whole_counts(method, spec, machine) -> None:
+    run = train_run(spec(method), machine, 0)
+    result, row = run.result, METHODS[method]
+    assert (result.steps, result.prompts, result.training_rows) == (4, 8, 6)
+    assert len(run.log.read_text().splitlines()) == 4
+    trained, start = (load_model(folder) for folder in (run.folder, spec(method).start_folder))
+    pairs = zip(trained.parameters(), start.parameters(), strict=True)
+    assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
+    asked = row.needs_teacher or Response.TEACHER in row.sources
+    assert (result.teacher_tokens > 0) == asked
+    assert (result.teacher_passes > 0) == row.needs_teacher
+    assert (result.validation.kl is not None) == (method != "sft")
+    assert (result.acceptance_rate is not None) == (Response.INTERLEAVED in row.sources)
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == [
+        "finished.json", "log.jsonl", "model",
+    ]  # fmt: skip
+
+
+def test_a_finished_run_is_found_and_not_trained_again(spec, machine, monkeypatch) -> None:
+    first = train_run(spec("skd"), machine, 0)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was trained again")
+
+    monkeypatch.setattr(training, "_train", refuse)
+    assert train_run(dataclasses.replace(spec("skd"), name="other words"), machine, 3) == first
+
+
+def test_a_run_is_kept_under_all_that_decides_it_and_nothing_else(spec) -> None:
+    own = spec("skd")
+    names = [scratch_name(own)]
+    settings, distill = own.settings, own.distill
+    rate = distill.optimisation.learning_rate
+    for same in (
+        {"name": "other words"},
+        {"settings": dataclasses.replace(settings, learning_rate=rate)},
+    ):
+        assert scratch_name(dataclasses.replace(own, **same)) == names[0]
+    for changes in (
+        {"seed": 21},
+        {"rows": own.rows[:5]},
+        {"settings": dataclasses.replace(settings, decoding="sample")},
+        {"distill": dataclasses.replace(distill, rollout_steps=2)},
+        {"task": dataclasses.replace(own.task, prompt="Say {source}")},
+        {"task": dataclasses.replace(own.task, validation=own.task.validation[:1])},
+        {"start_folder": own.teacher_folder},
+    ):
+        names.append(scratch_name(dataclasses.replace(own, **changes)))
+    assert own.teacher_folder is not None
+    write_text(own.teacher_folder / "README.md", "another content")
+    names.append(scratch_name(own))
+    assert len(set(names)) == len(names)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 Stages = dict[str, dict[str, Any]]
+WATCHDOG = 600.0  # seconds after which a test that hangs fails
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +95,8 @@ def processes_in(root: Path) -> list[str]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WATCHDOG
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.05)

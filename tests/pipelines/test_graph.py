@@ -186,7 +186,7 @@ def test_no_lock_is_no_error(project: Project) -> None:
 
 def test_an_unreadable_lock_stays_while_dvc_works_in_the_project(project: Project) -> None:
     stages = chain()
-    stages["seed"]["cmd"] = "sleep 30 && echo x > seed.txt"
+    stages["seed"]["cmd"] = "sleep 3600 && echo x > seed.txt"
     root = project(stages)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "-q", "seed"], start_new_session=True

@@ -44,7 +44,9 @@ def spec(tmp_path: Path) -> Spec:
     """Makes runs of a method on a small task, by two models of its own."""
     tokenizer = train_tokenizer(["train 1 2 3 validation!"] * 20, 280)
     for name, seed in (("teacher", 1), ("student", 2)):
-        settings = ProceduralModel("procedural", hidden_size=16, layers=1, heads=2, steps=0, seed=seed)
+        settings = ProceduralModel(
+            "procedural", hidden_size=16, layers=1, heads=2, steps=0, seed=seed
+        )
         save_model(procedural_model(settings, tokenizer), tokenizer, tmp_path / name)
     task = TaskData(
         "toy", "summarization", "{source}", Budget(40, 6), rows("train", 6), rows("validation", 2)

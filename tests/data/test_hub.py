@@ -256,6 +256,7 @@ def test_a_wrong_split_config_or_column_lists_what_there_is(
 
 
 def test_the_data_card_names_a_presets_id() -> None:
-    facts = sources.facts(data("arithmetic", preset="gsm8k"), "sums")
-    assert (facts["kind"], facts["id"], facts["revision"]) == ("hub", "openai/gsm8k", COMMIT)
-    assert sources.facts(data("arithmetic", preset="gsm8k", id="a/b"), "sums")["id"] == "a/b"
+    for own, named in ((None, "openai/gsm8k"), ("a/b", "a/b")):
+        source = sources.named(data("arithmetic", preset="gsm8k", id=own), "sums")
+        assert isinstance(source, Hub)
+        assert (source.kind, source.id, source.revision) == ("hub", named, COMMIT)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from skd.decoding import drafting
 from skd.decoding.assisted import AssistError, assist
-from skd.decoding.drafting import DRAFTED, GREEDY, PLAIN, draft_worth
+from skd.decoding.drafting import ASSISTED, DRAFTED, GREEDY, PLAIN, draft_worth
 from skd.engine.rollout import uniform_noise
 from skd.engine.sampling import sample
 from skd.engine.settings import Sampling
 from skd.errors import UserError
+from skd.results.analyses import DecodingSpeed
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
 DRAFT, TEACHER = build(seed=0), build(seed=1)
@@ -62,24 +66,43 @@ def test_the_library_refuses_embeddings_of_different_sizes() -> None:
 
 
 # -------------------------------------------------------------------- drafting
-def test_every_way_is_timed_and_assisted_outputs_are_counted() -> None:
+def a_second_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock goes on by one second between two readings, however long a response takes."""
+    readings = itertools.count()
+    clock = SimpleNamespace(process_time=lambda: float(next(readings)))
+    monkeypatch.setattr(drafting, "time", clock)
+
+
+def test_every_way_is_timed_and_assisted_outputs_are_counted(monkeypatch) -> None:
+    a_second_a_response(monkeypatch)
     made = draft_worth(DRAFT, TEACHER, ASKED, VOCABULARY, LENGTH, NOISE)
-    assert list(made) == ["prompts", *PLAIN, *DRAFTED, "assisted"]
-    assert made["prompts"] == made["assisted"]["equal"] == len(ASKED)
-    assert made["assisted"]["reason"] is None
-    ways = [made[name] for name in made if name != "prompts"]
-    assert all(way["tokens_per_cpu_second"] > 0 for way in ways)
+    assert list(made.ways) == [*PLAIN, *DRAFTED, ASSISTED]
+    assert made.prompts == made.assisted_equal == len(ASKED)
+    assert made.assisted_reason is None
+    tokens = sum(len(response) for response in teacher_alone(TEACHER))
+    for name in ("plain_greedy", "greedy", ASSISTED):  # all give the teacher's greedy output
+        assert made.ways[name].tokens_per_cpu_second == tokens / len(ASKED)
+    for way in made.ways.values():
+        assert way.tokens_per_cpu_second is not None
+        assert 1 <= way.tokens_per_cpu_second <= LENGTH
+    for name in (*PLAIN, ASSISTED):
+        assert (made.ways[name].accepted, made.ways[name].acceptance_length) == (None, None)
     for name in DRAFTED:
-        assert 0 <= made[name]["accepted"] <= 100
-        assert made[name]["acceptance_length"] >= 1
+        accepted, length = made.ways[name].accepted, made.ways[name].acceptance_length
+        assert accepted is not None
+        assert length is not None
+        assert 0 <= accepted <= 100
+        assert length >= 1
 
 
-def test_a_refused_way_has_a_reason_and_the_others_their_numbers() -> None:
+def test_a_refused_way_has_a_reason_and_the_others_their_numbers(monkeypatch) -> None:
+    a_second_a_response(monkeypatch)
     padded = build(seed=1, vocab_size=SIZE + 5)
     made = draft_worth(DRAFT, padded, ASKED[:2], VOCABULARY, LENGTH, NOISE[:, :2])
-    assert made["assisted"].pop("reason").startswith("The main and assistant models have different")
-    assert made["assisted"] == {"tokens_per_cpu_second": None, "equal": None}
-    assert made["rejection"]["tokens_per_cpu_second"] > 0
+    assert made.assisted_reason is not None
+    assert made.assisted_reason.startswith("The main and assistant models have different")
+    assert (made.ways[ASSISTED], made.assisted_equal) == (DecodingSpeed(None), None)
+    assert made.ways["rejection"].tokens_per_cpu_second is not None
 
 
 def test_a_changed_greedy_output_is_an_error(monkeypatch) -> None:

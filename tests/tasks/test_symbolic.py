@@ -37,12 +37,11 @@ def no_helper_stays() -> Iterator[None]:
 
 
 @pytest.fixture
-def fresh() -> Iterator[None]:
+def forgetful() -> Iterator[None]:
+    """Nothing was compared before; a helper may be there, since starting one takes a second."""
     symbolic.same.cache_clear()
-    symbolic.stop()
     yield
     symbolic.same.cache_clear()
-    symbolic.stop()
 
 
 # --------------------------------------------------------------------- extraction
@@ -322,12 +321,13 @@ def test_any_text_is_compared_without_failing(text):
 
 
 # -------------------------------------------------------------------------- limits
-def test_text_over_the_longest_is_not_compared(fresh):
+def test_text_over_the_longest_is_not_compared(forgetful):
+    symbolic.stop()
     assert not symbolic.same("1+" * symbolic.LONGEST + "1", "x")
     assert symbolic._helper is None
 
 
-def test_a_comparison_that_hangs_is_ended_and_the_next_one_works(fresh):
+def test_a_comparison_that_hangs_is_ended_and_the_next_one_works(forgetful):
     assert symbolic.same("1+1", "2")
     hanging = symbolic._helper.process
     assert not symbolic.same(TOWER, "3")
@@ -338,7 +338,7 @@ def test_a_comparison_that_hangs_is_ended_and_the_next_one_works(fresh):
     assert symbolic._helper is not None
 
 
-def test_the_waiting_side_ends_it_too(fresh, monkeypatch):
+def test_the_waiting_side_ends_it_too(forgetful, monkeypatch):
     assert symbolic.same("1+1", "2")
     os.kill(symbolic._helper.process.pid, signal.SIGSTOP)  # no CPU time passes
     monkeypatch.setattr(symbolic, "WALL_SECONDS", 0.2)
@@ -346,7 +346,7 @@ def test_the_waiting_side_ends_it_too(fresh, monkeypatch):
     assert symbolic._helper is None
 
 
-def test_an_interrupted_question_does_not_answer_the_next_one(fresh, monkeypatch):
+def test_an_interrupted_question_does_not_answer_the_next_one(forgetful, monkeypatch):
     assert symbolic.same("1+1", "2")
 
     def interrupted(*_):
@@ -359,12 +359,12 @@ def test_an_interrupted_question_does_not_answer_the_next_one(fresh, monkeypatch
     assert not symbolic.same("1+6", "8")
 
 
-def test_a_comparison_that_needs_too_much_memory_is_not_equal(fresh):
+def test_a_comparison_that_needs_too_much_memory_is_not_equal(forgetful):
     assert not symbolic.same(r"10^{10^{9}}+1", r"10^{10^{9}}")
     assert symbolic.same("1+4", "5")
 
 
-def test_a_helper_that_died_is_replaced(fresh):
+def test_a_helper_that_died_is_replaced(forgetful):
     assert symbolic.same("1+1", "2")
     os.kill(symbolic._helper.process.pid, signal.SIGKILL)
     symbolic._helper.process.wait()
@@ -372,9 +372,10 @@ def test_a_helper_that_died_is_replaced(fresh):
     assert symbolic.same("2+5", "7")
 
 
-def test_a_helper_that_cannot_start_is_one_error(fresh, monkeypatch, tmp_path):
+def test_a_helper_that_cannot_start_is_one_error(forgetful, monkeypatch, tmp_path):
     (tmp_path / "algebra.py").write_text("import nothing_of_this_name\n")
     monkeypatch.setattr(algebra, "__file__", str(tmp_path / "algebra.py"))
+    symbolic.stop()
     with pytest.raises(UserError, match="math-verify"):
         symbolic.same("1+1", "2")
     assert symbolic._helper is None
@@ -387,7 +388,7 @@ def _in_a_worker(results: multiprocessing.SimpleQueue) -> None:
     results.put((inherited is None, answers, symbolic._helper.process.pid))
 
 
-def test_a_forked_worker_has_a_helper_of_its_own_and_leaves_none_behind(fresh):
+def test_a_forked_worker_has_a_helper_of_its_own_and_leaves_none_behind(forgetful):
     assert symbolic.same("1+1", "2")
     own = symbolic._helper.process.pid
     context = multiprocessing.get_context("fork")

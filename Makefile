@@ -24,6 +24,7 @@ $(READY): requirements.lock
 	touch $@
 
 repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
+	$(PY) -m pipelines.orchestration.repair
 	$(PY) -m dvc repro
 	@echo "report: $(CURDIR)/reports/report.md"
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipelines.orchestration.repair import repair
 from pipelines.profile import use
 from pipelines.stages.command import run_command
 
@@ -42,6 +43,8 @@ def environment() -> dict[str, str]:
 
 def repro(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`dvc repro` in the copy; its output goes to this process's."""
+    for line in repair(target):
+        print(line, file=sys.stderr)
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     return subprocess.run(command, cwd=target, env=environment(), text=True, check=False)
 

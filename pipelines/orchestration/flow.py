@@ -14,10 +14,11 @@ import queue
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipelines.orchestration import artifacts, graph, repro, runner, server
+from pipelines.orchestration import artifacts, graph, repair, repro, runner, server
 from skd.errors import UserError
 
 os.environ.update(server.PRIVATE)  # read when prefect is imported
@@ -32,8 +33,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 
 REPORT_STAGE, REPORT = "report", Path("reports/report.md")
-RETRY_DELAYS = [1.0, 5.0, 10.0]  # seconds; the last one repeats
-NIGHTLY = "0 3 * * *"  # UTC; the schedule starts paused
+# It writes what tells whether the other stages' code changed, so it runs before they are planned.
+CODE_STAGE = "code"
+# Seconds; the last one repeats.
+RETRY_DELAYS = [1.0, 5.0, 10.0]
+# In UTC; the schedule starts paused.
+NIGHTLY = "0 3 * * *"
 
 
 # ------------------------------------------------------------------------- one stage
@@ -77,8 +82,8 @@ def outcome(stage: graph.Stage, ended: runner.Ended) -> State[Any]:
 class Board:
     """The stages of one flow run: which wait, which run, how each one ended."""
 
-    def __init__(self, stages: list[graph.Stage], max_workers: int, force: bool) -> None:
-        self.waiting = {stage.name: stage for stage in stages}
+    def __init__(self, max_workers: int, force: bool) -> None:
+        self.waiting: dict[str, graph.Stage] = {}
         self.max_workers = max_workers
         self.force = force
         self.env = repro.environment(max_workers)
@@ -89,8 +94,12 @@ class Board:
         self.states: dict[str, State[Any]] = {}
         self.seconds: dict[str, float] = {}
 
-    def run(self) -> None:
-        """Until every stage has an end. Whatever interrupts this ends the running commands."""
+    def run(self, stages: list[graph.Stage]) -> None:
+        """Until every stage has an end; those that have one already do not run again.
+
+        Whatever interrupts this ends the running commands.
+        """
+        self.waiting = {stage.name: stage for stage in stages if stage.name not in self.states}
         try:
             while self.waiting or len(self.states) < len(self.futures):
                 self._submit_ready()
@@ -100,8 +109,9 @@ class Board:
             for future in self.futures.values():
                 future.wait()
             raise
-        finally:
-            self.lifeline.close()
+
+    def close(self) -> None:
+        self.lifeline.close()
 
     def _submit_ready(self) -> None:
         for stage in list(self.waiting.values()):
@@ -165,13 +175,14 @@ def experiment(
     try:
         if max_workers is not None and max_workers < 1:
             raise UserError(f"max_workers is {max_workers}; expected at least 1")
-        if lock := graph.unlock(root):
-            logger.warning("Removed %s: a DVC that was killed had left it unreadable", lock)
-        stages = graph.plan(root, targets, force)
+        for line in repair.repair(root):
+            logger.warning(line)
+        with closing(Board(max_workers or os.cpu_count() or 1, force)) as board:
+            board.run([s for s in graph.plan(root, targets, force) if s.name == CODE_STAGE])
+            stages = graph.plan(root, targets, force)
+            board.run(stages)
     except UserError as error:
         return Failed(message=str(error))
-    board = Board(stages, max_workers or os.cpu_count() or 1, force)
-    board.run()
     rows = board.rows(stages)
     publish(root, rows)
     logger.info("Stages:\n%s", artifacts.text_table(rows))
@@ -224,6 +235,8 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, words: list[str]) -> int:
+    for line in repair.repair(Path.cwd()):
+        print(line, file=sys.stderr)
     graph.plan(Path.cwd(), options.target)  # a wrong target is told before a server starts
     if not PREFECT_API_URL.value():
         with server.running() as url:

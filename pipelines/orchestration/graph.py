@@ -6,7 +6,6 @@ The only module that touches DVC's Python API, part of which is private;
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
-import psutil
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
@@ -113,36 +111,3 @@ def _message(error: BaseException) -> str:
             lines.append(text)
         cause = cause.__cause__
     return "\n  ".join(lines)
-
-
-# ------------------------------------------------------------------------ unlocking
-def unlock(root: Path) -> Path | None:
-    """Remove a lock file that a killed DVC left unreadable; return its path if it did.
-
-    Such a file blocks every later command. It stays while any DVC process of this
-    project is alive, for then it may just be half-written.
-    """
-    lock = root / ".dvc" / "tmp" / "rwlock"
-    if not lock.is_file() or _parses(lock) or _dvc_processes(root):
-        return None
-    lock.unlink(missing_ok=True)
-    return lock
-
-
-def _parses(lock: Path) -> bool:
-    try:
-        json.loads(lock.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
-def _dvc_processes(root: Path) -> list[int]:
-    """Processes that look like DVC and work in `root`, or where that cannot be told."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        words = [Path(word).name for word in (process.info["cmdline"] or [])[:4]]
-        cwd = process.info["cwd"]  # None: not ours to read
-        if "dvc" in words and (cwd is None or Path(cwd).is_relative_to(root.resolve())):
-            found.append(process.pid)
-    return found

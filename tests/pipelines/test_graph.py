@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
@@ -155,49 +152,3 @@ def test_wrong_meta_names_stage_and_key(project: Project, meta: dict[str, Any]) 
     stages["join"]["meta"] = meta
     with pytest.raises(UserError, match=rf"'join'.*meta\.{next(iter(meta))}"):
         graph.plan(project(stages))
-
-
-# -------------------------------------------------------------------------- unlocking
-def lock_file(root: Path, text: str) -> Path:
-    lock = root / ".dvc" / "tmp" / "rwlock"
-    lock.parent.mkdir(exist_ok=True)
-    lock.write_text(text)
-    return lock
-
-
-def test_an_unreadable_lock_is_removed_and_named(project: Project) -> None:
-    root = project(chain())
-    lock = lock_file(root, "")
-    assert graph.unlock(root) == lock
-    assert not lock.exists()
-    dvc("repro", "-q", "seed", root=root)
-
-
-def test_a_readable_lock_stays(project: Project) -> None:
-    root = project(chain())
-    lock = lock_file(root, '{"write": {}}')
-    assert graph.unlock(root) is None
-    assert lock.exists()
-
-
-def test_no_lock_is_no_error(project: Project) -> None:
-    assert graph.unlock(project(chain())) is None
-
-
-def test_an_unreadable_lock_stays_while_dvc_works_in_the_project(project: Project) -> None:
-    stages = chain()
-    stages["seed"]["cmd"] = "sleep 3600 && echo x > seed.txt"
-    root = project(stages)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "-q", "seed"], start_new_session=True
-    )
-    try:
-        lock = lock_file(root, "")
-        assert graph.unlock(root) is None
-        assert lock.exists()
-    finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        process.wait()
-    assert graph.unlock(root) == lock

@@ -77,6 +77,57 @@ def test_a_stage_whose_inputs_come_out_as_they_were_shows_as_cached(project: Pro
 
 
 @pytest.mark.usefixtures("prefect_server")
+def test_the_code_is_written_down_before_the_rest_is_planned(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source file without a meaning of its own for any stage starts `code` alone."""
+    root = project(coded())
+    (root / "source").write_text("# why\none 1\ntwo 1\n")
+    assert set(states(experiment()).values()) == {"Completed"}
+    started: list[str] = []
+
+    def counted(stage: graph.Stage, *others: Any) -> runner.Ended:
+        started.append(stage.name)
+        return run_through_dvc(stage, *others)
+
+    run_through_dvc = repro.repro
+    monkeypatch.setattr(repro, "repro", counted)
+    (root / "source").write_text("# another why\none 1\ntwo 1\n")
+    assert states(experiment()) == {"code": "Completed", "one": "Cached", "two": "Cached"}
+    assert started == ["code"]
+    (root / "source").write_text("# another why\none 1\ntwo 2\n")
+    assert states(experiment(targets=["one"])) == {"code": "Completed", "one": "Cached"}
+    assert states(experiment()) == {"code": "Cached", "one": "Cached", "two": "Completed"}
+    assert started == ["code", "code", "two"]
+    assert set(states(experiment(force=True)).values()) == {"Completed"}
+    assert sorted(started[3:]) == ["code", "one", "two"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_when_the_code_cannot_be_written_down_nothing_else_runs(project: Project) -> None:
+    stages = coded()
+    stages["code"]["cmd"] = "exit 2"
+    root = project(stages)
+    (root / "source").touch()
+    state = experiment()
+    assert states(state) == {"code": "Failed", "one": "Skipped", "two": "Skipped"}
+    assert "code" in (state.message or "")
+
+
+def coded() -> Stages:
+    """code → one, two: each depends on what `code` writes of the file `source` for it."""
+    write = "mkdir -p code && " + " && ".join(
+        f"grep {name} source > code/{name}.txt" for name in ("one", "two")
+    )
+    stages: Stages = {
+        name: {"cmd": f"cp code/{name}.txt {name}", "deps": [f"code/{name}.txt"], "outs": [name]}
+        for name in ("one", "two")
+    }
+    code = {"cmd": write, "deps": ["source"], "outs": [{"code": {"cache": False}}]}
+    return {"code": code, **stages}
+
+
+@pytest.mark.usefixtures("prefect_server")
 def test_targets_and_force_reach_dvc(project: Project) -> None:
     root = project(chain())
     dvc("repro", "-q", "seed", root=root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 
 from pipelines.orchestration import graph
+from pipelines.sandbox import copy_project, environment
 from skd.errors import UserError
 from tests.pipelines.conftest import Stages, chain, dvc, ran
 
@@ -152,3 +155,66 @@ def test_wrong_meta_names_stage_and_key(project: Project, meta: dict[str, Any]) 
     stages["join"]["meta"] = meta
     with pytest.raises(UserError, match=rf"'join'.*meta\.{next(iter(meta))}"):
         graph.plan(project(stages))
+
+
+# --------------------------------------------------------- this project's graph, after an edit
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this project in which DVC holds every stage for done, though none ran."""
+    root = tmp_path_factory.mktemp("done") / "project"
+    copy_project(root, "smoke")
+    write_down_the_code(root)
+    with Repo(str(root)) as repo:
+        outs = [Path(out.fs_path) for out in repo.index.outs]
+    for out in outs:
+        file = out if out.suffix else out / "made"
+        if not out.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{out}\n")
+    dvc("commit", "-q", "--force", root=root)
+    return root
+
+
+@pytest.fixture
+def done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same as the working directory: DVC names stages from there."""
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def write_down_the_code(root: Path) -> None:
+    """As the flow does before it plans."""
+    command = [sys.executable, "-m", "dvc", "repro", "-q", "--single-item", "code"]
+    subprocess.run(command, cwd=root, env=environment(), check=True)
+
+
+def stale_after(root: Path, module: str, text: str) -> set[str]:
+    """The stages that are not fresh with the text added to the module; undone afterwards."""
+    path = root / module
+    before = path.read_text()
+    try:
+        path.write_text(before + text)
+        write_down_the_code(root)
+        return {name for name, fresh in freshness(root).items() if not fresh}
+    finally:
+        path.write_text(before)
+        write_down_the_code(root)
+
+
+def test_a_changed_comment_makes_no_stage_stale(done: Path) -> None:
+    assert stale_after(done, "skd/errors.py", "\n# Why.\n") == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["skd/metrics/comet.py", "skd/training/loop.py", "pipelines/stages/report.py"]
+)
+def test_a_changed_module_makes_exactly_the_stages_stale_that_run_it(
+    done: Path, module: str
+) -> None:
+    run_it = {path.stem for path in (done / "code").glob("*.txt") if module in path.read_text()}
+    expected: set[str] = set()
+    for stage in graph.plan(done):
+        if stage.name.split("@")[0] in run_it or expected.intersection(stage.upstream):
+            expected.add(stage.name)
+    assert stale_after(done, module, "\nADDED = 1\n") == expected
+    assert 0 < len(expected) < len(graph.plan(done))

@@ -1,5 +1,8 @@
 # `make help` lists the commands. Everything installs itself into .venv on first use.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first Python that the project runs on, unless one is given.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
+	$$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
@@ -17,7 +20,8 @@ help:           ## show this list
 install: $(READY) ## create .venv with the pinned packages (once, about 3 minutes)
 
 $(READY): requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 12) else "Python 3.11 is needed (make PYTHON=/path/to/python3.11)")'
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED)' || \
+		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock

@@ -23,7 +23,7 @@ from prefect.states import Failed
 
 from pipelines.orchestration import artifacts, flow, graph, repro, runner, server
 from skd.errors import UserError
-from tests.pipelines.conftest import WATCHDOG, Stages, chain, dvc, processes_in, ran, wait_for
+from tests.pipelines.conftest import Stages, chain, dvc, processes_in, ran, wait_for
 
 # DVC's own use of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
@@ -158,7 +158,7 @@ def test_a_failure_skips_what_needs_it_and_nothing_else(project: Project) -> Non
 @pytest.mark.usefixtures("prefect_server")
 def test_independent_stages_overlap_and_share_the_cores(project: Project) -> None:
     # Each waits until the other has started: alone, it fails.
-    meet = "touch {0}.here; for i in $(seq 6000); do test -e {1}.here && break; sleep 0.1; done; "
+    meet = "touch {0}.here; for i in $(seq 600); do test -e {1}.here && break; sleep 0.1; done; "
     meet += "test -e {1}.here && echo $SKD_WORKERS > {0}.txt"
     root = project(
         {
@@ -194,7 +194,7 @@ def test_retries_come_from_meta_and_refused_input_is_not_retried(project: Projec
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_time_limit_from_meta_fails_the_stage_and_leaves_dvc_usable(project: Project) -> None:
-    slow = {"cmd": "sleep 3601; touch slow", "outs": ["slow"], "meta": {"timeout_seconds": 2}}
+    slow = {"cmd": "sleep 600; touch slow", "outs": ["slow"], "meta": {"timeout_seconds": 2}}
     root = project({"slow": slow})
     state = experiment()
     assert states(state) == {"slow": "Failed"}
@@ -240,7 +240,7 @@ def test_a_cancelled_flow_leaves_no_process_and_a_usable_dvc(
     project: Project, signum: signal.Signals
 ) -> None:
     stages = chain()
-    stages["paint"]["cmd"] = "touch started.${item.colour}; sleep 3602; touch ${item.colour}.txt"
+    stages["paint"]["cmd"] = "touch started.${item.colour}; sleep 600; touch ${item.colour}.txt"
     root = project(stages)
     env = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pipelines.orchestration.flow", "run", "--max-workers", "2"]
@@ -254,7 +254,7 @@ def test_a_cancelled_flow_leaves_no_process_and_a_usable_dvc(
     )
     wait_for(lambda: len(list(root.glob("started.*"))) == 2)
     process.send_signal(signum)
-    assert process.wait(WATCHDOG) != 0
+    assert process.wait(120) != 0
     assert processes_in(root) == []
     assert {s.name for s in graph.plan(root) if s.fresh} == {"seed"}
 

@@ -69,7 +69,7 @@ def dvc_at_work(root: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def sleeping_chain() -> Stages:
     stages = chain()
-    stages["seed"]["cmd"] = "touch started && sleep 60 && echo x > seed.txt"
+    stages["seed"]["cmd"] = "touch started && sleep 600 && echo x > seed.txt"
     return stages
 
 

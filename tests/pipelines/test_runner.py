@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from pipelines.orchestration import runner
 from tests.pipelines.conftest import processes_in, wait_for
 
 PYTHON = [sys.executable, "-c"]
+# Seconds that no machine needs: the end of a test that would otherwise wait for ever.
+PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -33,16 +34,15 @@ def ignore(_line: str) -> None:
 def test_output_of_both_streams_arrives_line_by_line_while_the_command_runs(
     tmp_path: Path, lifeline: runner.Lifeline
 ) -> None:
-    arrived: list[tuple[str, float]] = []
-    script = "echo one; echo two >&2; sleep 0.6; echo three"
+    def answer(line: str) -> None:
+        if line == "two":
+            (tmp_path / "answer").touch()
+
+    script = "echo one; echo two >&2; until test -e answer; do sleep 0.1; done; echo three"
     ended = runner.run(
-        ["sh", "-c", script],
-        lifeline,
-        lambda line: arrived.append((line, time.monotonic())),
-        cwd=tmp_path,
+        ["sh", "-c", script], lifeline, answer, cwd=tmp_path, timeout_seconds=PATIENCE
     )
     assert ended == runner.Ended(0, ("one", "two", "three"))
-    assert arrived[2][1] - arrived[0][1] > 0.4
 
 
 def test_the_status_of_the_command_is_kept_and_the_tail_is_bounded(
@@ -56,9 +56,8 @@ def test_the_status_of_the_command_is_kept_and_the_tail_is_bounded(
 def test_a_time_limit_ends_the_command_and_its_grandchildren(
     tmp_path: Path, lifeline: runner.Lifeline
 ) -> None:
-    started = time.monotonic()
     ended = runner.run(
-        ["sh", "-c", "sleep 60 & sh -c 'sleep 61; true'; true"],
+        ["sh", "-c", "sleep 600 & sh -c 'sleep 601; true'; true"],
         lifeline,
         ignore,
         cwd=tmp_path,
@@ -66,7 +65,6 @@ def test_a_time_limit_ends_the_command_and_its_grandchildren(
     )
     assert ended.status == runner.TIMED_OUT
     assert "0.5 s" in ended.tail[-1]
-    assert time.monotonic() - started < 10
     assert processes_in(tmp_path) == []
 
 
@@ -76,15 +74,15 @@ def test_cutting_the_lifeline_ends_every_command_on_it(
     ends: list[runner.Ended] = []
 
     def one() -> None:
-        ends.append(runner.run(["sleep", "60"], lifeline, ignore, cwd=tmp_path))
+        ends.append(runner.run(["sleep", "600"], lifeline, ignore, cwd=tmp_path))
 
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads:
         thread.start()
-    wait_for(lambda: processes_in(tmp_path).count("sleep 60") == 2)
+    wait_for(lambda: processes_in(tmp_path).count("sleep 600") == 2)
     lifeline.end()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
     assert [ended.status for ended in ends] == [runner.CANCELLED] * 2
     assert processes_in(tmp_path) == []
 
@@ -92,8 +90,8 @@ def test_cutting_the_lifeline_ends_every_command_on_it(
 def test_a_command_that_ignores_interrupts_is_ended_all_the_same(
     tmp_path: Path, lifeline: runner.Lifeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "ESCALATION", ((signal.SIGINT, 0.2), (signal.SIGKILL, 5.0)))
-    stubborn = "import signal, time; signal.signal(2, signal.SIG_IGN); print(1); time.sleep(60)"
+    monkeypatch.setattr(runner, "ESCALATION", ((signal.SIGINT, 0.2), (signal.SIGKILL, PATIENCE)))
+    stubborn = "import signal, time; signal.signal(2, signal.SIG_IGN); print(1); time.sleep(600)"
     child = subprocess.Popen(
         ["sh", "-c", f'{sys.executable} -uc "{stubborn}"; echo unwound'],
         stdout=subprocess.PIPE,
@@ -111,7 +109,7 @@ def test_a_command_that_ignores_interrupts_is_ended_all_the_same(
 def test_what_a_command_leaves_in_the_background_ends_with_it(
     tmp_path: Path, lifeline: runner.Lifeline
 ) -> None:
-    ended = runner.run(["sh", "-c", "sleep 60 & echo done"], lifeline, ignore, cwd=tmp_path)
+    ended = runner.run(["sh", "-c", "sleep 600 & echo done"], lifeline, ignore, cwd=tmp_path)
     assert ended == runner.Ended(0, ("done",))
     assert processes_in(tmp_path) == []
 
@@ -119,10 +117,10 @@ def test_what_a_command_leaves_in_the_background_ends_with_it(
 def test_the_command_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
     caller = (
         "from pathlib import Path; from pipelines.orchestration import runner;"
-        f"runner.run(['sleep', '60'], runner.Lifeline(), print, cwd=Path({str(tmp_path)!r}))"
+        f"runner.run(['sleep', '600'], runner.Lifeline(), print, cwd=Path({str(tmp_path)!r}))"
     )
     process = subprocess.Popen([*PYTHON, caller])
-    wait_for(lambda: "sleep 60" in processes_in(tmp_path))
+    wait_for(lambda: "sleep 600" in processes_in(tmp_path))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: processes_in(tmp_path) == [])

@@ -29,6 +29,11 @@ WANTED = [Requirement(text) for text in PROJECT["dependencies"]]
 WANTED += [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
 
 
+# Packages that torch's build for CUDA brings along. Which build it is, is chosen where it is
+# installed, so they are not locked.
+OF_THE_BUILD = re.compile(r"nvidia-.*|cuda-.*|triton")
+
+
 def needed(python: str) -> dict[str, list[Requirement]]:
     """Every package that the project needs on that Python, and what is asked of it.
 
@@ -50,7 +55,12 @@ def needed(python: str) -> dict[str, list[Requirement]]:
                     "extra": extra,
                 }
                 parts = [Requirement(text) for text in requires(name) or ()]
-                waiting += [r for r in parts if r.marker is None or r.marker.evaluate(here)]
+                waiting += [
+                    part
+                    for part in parts
+                    if (part.marker is None or part.marker.evaluate(here))
+                    and not OF_THE_BUILD.fullmatch(part.name)
+                ]
     return asked
 
 

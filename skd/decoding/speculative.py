@@ -185,7 +185,8 @@ def _rejection(
     proposals = Proposals(
         tokens, logits[:, :-1].flatten(0, 1), tokens.new_zeros(()), drawn_from.flatten(0, 1)
     )
-    accepted = ratio(proposals, 1.0, rows.uniforms(Noise.ACCEPTANCE, drafted).flatten(), sampling)
+    uniforms = rows.uniforms(Noise.ACCEPTANCE, drafted).flatten()
+    accepted = ratio(proposals, torch.ones_like(uniforms), uniforms, sampling)
     standard = Acceptance("ratio", 1.0)
     uniforms = rows.uniforms(Noise.TEACHER, positions)
     instead = replacement(standard, proposals, sampling, uniforms[:, :-1].flatten())

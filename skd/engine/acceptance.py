@@ -33,25 +33,26 @@ class Proposals:
     student_probabilities: Tensor
 
 
-def top_k(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+def top_k(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
     """Among the teacher's K most likely tokens (paper, Algorithm 1)."""
-    return proposals.teacher_rank < round(value)
+    return proposals.teacher_rank < value.round()
 
 
-def top_p(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+def top_p(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
     """Inside the teacher's smallest nucleus of mass >= p; rank 1 always is (official code)."""
-    inside = nucleus_mask(distribution(proposals.teacher_logits, 1.0, 1.0), value)
+    plain = distribution(proposals.teacher_logits, 1.0, 1.0)
+    inside = nucleus_mask(plain, value.to(plain.dtype)[:, None])
     return inside.gather(-1, proposals.tokens[:, None]).squeeze(-1)
 
 
-def min_prob(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+def min_prob(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
     """The teacher gives it at least this probability (CA-OPD)."""
     log_probability = proposals.teacher_logits.gather(-1, proposals.tokens[:, None]).squeeze(-1)
     log_probability = log_probability - proposals.teacher_logits.logsumexp(-1)
-    return log_probability.exp() >= value
+    return log_probability.exp() >= value.to(log_probability.dtype)
 
 
-def ratio(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) -> Tensor:
+def ratio(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
     """With probability min(1, 1 - λ + λ·teacher/student) (IPD).
 
     With replacements drawn from the residual, the emitted token then follows the
@@ -60,10 +61,12 @@ def ratio(proposals: Proposals, value: float, noise: Tensor, teacher: Sampling) 
     wanted = distribution(proposals.teacher_logits, teacher.temperature, teacher.top_p)
     index = proposals.tokens[:, None]
     quotient = (wanted.gather(-1, index) / proposals.student_probabilities.gather(-1, index))[:, 0]
-    return noise.to(quotient.dtype) < 1.0 - value + value * quotient
+    kept, moved = (1.0 - value).to(quotient.dtype), value.to(quotient.dtype)
+    return noise.to(quotient.dtype) < kept + moved * quotient
 
 
-ACCEPT: dict[str, Callable[[Proposals, float, Tensor, Sampling], Tensor]] = {
+# Proposals, the rule's value [N] at each, uniforms [N], the teacher's sampling -> [N] accepted
+ACCEPT: dict[str, Callable[[Proposals, Tensor, Tensor, Sampling], Tensor]] = {
     "top_k": top_k,
     "top_p": top_p,
     "min_prob": min_prob,
@@ -71,11 +74,10 @@ ACCEPT: dict[str, Callable[[Proposals, float, Tensor, Sampling], Tensor]] = {
 }
 
 
-def scheduled(acceptance: Acceptance, progress: float) -> float:
-    """The rule's value at this share of the run: constant, or linear to `final_value`."""
-    if acceptance.final_value is None:
-        return acceptance.value
-    return acceptance.value + progress * (acceptance.final_value - acceptance.value)
+def scheduled(acceptance: Acceptance, progress: Tensor) -> Tensor:
+    """The rule's values at these shares of the run: constant, or linear to `final_value`."""
+    final = acceptance.value if acceptance.final_value is None else acceptance.final_value
+    return acceptance.value + progress * (final - acceptance.value)
 
 
 def replacement(

@@ -32,11 +32,14 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     return cut / cut.sum(-1, keepdim=True)
 
 
-def nucleus_mask(probabilities: Tensor, top_p: float) -> Tensor:
-    """[..., V] bool, True inside the smallest nucleus of mass >= top_p; rank 1 is always inside."""
+def nucleus_mask(probabilities: Tensor, top_p: float | Tensor) -> Tensor:
+    """[..., V] bool, True inside the smallest nucleus of mass >= top_p; rank 1 is always inside.
+
+    top_p: one mass, or one for each distribution [..., 1].
+    """
     size = probabilities.shape[-1]
     values, ids = probabilities.topk(min(_PREFILTER, size), dim=-1)
-    if size > _PREFILTER and bool((values.sum(-1) < top_p).any()):
+    if size > _PREFILTER and bool((values.sum(-1, keepdim=True) < top_p).any()):
         values, ids = probabilities.sort(dim=-1, descending=True)
     before = values.cumsum(-1) - values  # mass of the more likely tokens
     inside = before < top_p

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -25,7 +25,7 @@ from skd.engine.logits import distribution, draw, rank
 from skd.engine.meter import Phase, Stopwatch, wait
 from skd.engine.pace import Pace
 from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
-from skd.engine.sequences import Vocabulary, ids_on
+from skd.engine.sequences import Vocabulary, ids_on, on_device
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import head
 
@@ -38,8 +38,14 @@ class Interleaving:
     acceptance: Acceptance
     # How replacements are drawn
     sampling: Sampling
-    # The share of the run that is done, for scheduled rules
-    progress: float = 0.0
+    # [B] the share of the run that is done when a row is trained on, for scheduled rules; [1]: for
+    # all rows
+    progress: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+
+    def of_rows(self, count: int) -> Interleaving:
+        """The same with a progress for each row, where the teacher is."""
+        progress = on_device(self.progress, self.teacher.device)
+        return replace(self, progress=progress.expand(count))
 
 
 @torch.no_grad()
@@ -60,7 +66,10 @@ def sample(
     """
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt is empty: there is no position to predict the first token from")
-    models = [student] if interleaving is None else [student, interleaving.teacher]
+    models = [student]
+    if interleaving is not None:
+        interleaving = interleaving.of_rows(len(prompts))
+        models.append(interleaving.teacher)
     pace = Pace(block_size, models)
     width = 0 if interleaving is None else interleaving.teacher.config.hidden_size
     states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
@@ -188,9 +197,10 @@ def _accept(
 ) -> Tensor:
     """[B, γ] what the rule says of each proposal at its own prefix."""
     rule = ACCEPT[interleaving.acceptance.rule]
-    value = scheduled(interleaving.acceptance, interleaving.progress)
+    values = scheduled(interleaving.acceptance, interleaving.progress[rows.ids])  # [B]
+    values = values[:, None].expand_as(positions).flatten()
     noise = rows.uniforms(Noise.ACCEPTANCE, positions).flatten()
-    return rule(proposals, value, noise, interleaving.sampling).view_as(positions)
+    return rule(proposals, values, noise, interleaving.sampling).view_as(positions)
 
 
 def _replace(

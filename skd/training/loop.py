@@ -157,12 +157,12 @@ def prepare_steps(run: TrainingRun, step: int) -> Iterator[StepBatch]:
     steps = min(run.distill.rollout_steps - staleness, run.optimisation.steps - step)
     size, responder = run.optimisation.batch_size, run.responder
     count = len(run.known[Response.GROUND_TRUTH])
-    prompts = [
-        prompt
+    asked = [
+        (prompt, later / run.optimisation.steps)
         for later in range(step, step + steps)
         for prompt in batch_indices(count, size, later, run.seed)
     ]
-    progress = step / run.optimisation.steps
+    prompts, progress = zip(*asked, strict=True)
     with precision(run.pair.student):
         responses = responder.respond(prompts, progress, (run.seed, "rollout", step))
     for later, batch in enumerate(responses.batch.split(size * responder.rows_per_prompt)):
@@ -220,14 +220,15 @@ def batch_loss(run: TrainingRun, batch: TokenBatch) -> tuple[Tensor, Tensor | No
     replaced = None if batch.replaced is None else batch.replaced[batch.response_mask]
 
     def part(loss_of_otherwise: bool, tokens: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        loss = run.method.loss_of(loss_of_otherwise)
         terms = Terms(
-            run.method.loss_of(loss_of_otherwise),
+            loss,
             run.settings.divergence,
             batch.targets[tokens],
             None if replaced is None else replaced[tokens],
         )
         teacher = None
-        if teacher_states is not None:
+        if teacher_states is not None and loss.needs_teacher:
             assert run.pair.teacher is not None
             teacher = Predictions(run.pair.teacher, teacher_states[tokens])
         student = Predictions(run.pair.student, student_states[tokens])

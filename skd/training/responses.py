@@ -60,6 +60,7 @@ class Row:
     prompt: int  # its place in the known responses
     source: Response
     otherwise: bool  # whether that is the method's second source
+    progress: float  # the share of the run that is done when it is trained on
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Responder:
     def rows_per_prompt(self) -> int:
         return 2 if self.method.paired else 1
 
-    def respond(self, prompts: Sequence[int], progress: float, key: Key) -> Responses:
+    def respond(self, prompts: Sequence[int], progress: Sequence[float], key: Key) -> Responses:
         """Responses to these prompts, given by their places in the known responses.
 
         The rows are in the prompts' order. The teacher scored every kept token of interleaved rows
@@ -86,26 +87,26 @@ class Responder:
         other rows cost a forward pass of the teacher.
 
         Args:
-            progress: the share of the run that is done.
+            progress: the share of the run that is done when each prompt's rows are trained on.
             key: names the random numbers of this step.
         """
         rows = plan_rows(self.method, prompts, progress, key)
         watch = Stopwatch(self.pair.student.device)
-        rollouts = self._rollouts(rows, progress, key)
+        rollouts = self._rollouts(rows, key)
         for rollout in rollouts.values():
             watch.absorb(rollout.cost.watch.seconds, rest=Phase.DATA)
         batch = self._merge(rows, rollouts).to(self.pair.student.device)
         watch.lap(Phase.DATA)
         passes = sum(rollout.cost.teacher_passes for rollout in rollouts.values())
         tokens = sum(rollout.cost.teacher_tokens for rollout in rollouts.values())
-        losses = {self.method.loss_of(row.otherwise) for row in rows}
-        if batch.teacher_states is None and any(loss.needs_teacher for loss in losses):
+        taught = any(self.method.loss_of(row.otherwise).needs_teacher for row in rows)
+        if batch.teacher_states is None and taught:
             batch, fresh_passes, fresh_tokens = self._teach(batch, rows, rollouts)
             passes, tokens = passes + fresh_passes, tokens + fresh_tokens
             watch.lap(Phase.TEACHER)
         return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
 
-    def _rollouts(self, rows: Sequence[Row], progress: float, key: Key) -> dict[Response, Rollout]:
+    def _rollouts(self, rows: Sequence[Row], key: Key) -> dict[Response, Rollout]:
         """A rollout for each sampled source. A row's random numbers do not depend on the others."""
         rollouts = {}
         noise = None
@@ -113,20 +114,22 @@ class Responder:
             if noise is None:
                 noise = uniform_noise(len(rows), self.max_new_tokens, generator(*key, "noise"))
             places = _places(rows, source)
+            asked = [rows[place] for place in places]
             rollouts[source] = sample(
                 self.pair.student,
-                [self._example(rows[place]).prompt for place in places],
+                [self._example(row).prompt for row in asked],
                 self.pair.vocabulary,
                 self.distill.student_sampling,
                 self.max_new_tokens,
                 noise[:, places],
-                self._interleaving(progress) if source is Response.INTERLEAVED else None,
+                self._interleaving(asked) if source is Response.INTERLEAVED else None,
                 self.distill.block_size,
             )
         return rollouts
 
-    def _interleaving(self, progress: float) -> Interleaving:
+    def _interleaving(self, rows: Sequence[Row]) -> Interleaving:
         assert self.pair.teacher is not None
+        progress = torch.tensor([row.progress for row in rows], dtype=torch.float64)
         return Interleaving(
             self.pair.teacher, self.acceptance, self.distill.teacher_sampling, progress
         )
@@ -164,7 +167,7 @@ class Responder:
     def _teach(
         self, batch: TokenBatch, rows: Sequence[Row], rollouts: Mapping[Response, Rollout]
     ) -> tuple[TokenBatch, int, int]:
-        """The batch with the teacher's states: fresh ones in rows that do not have them already.
+        """The batch with the teacher's states: fresh ones in rows that need and do not have them.
 
         Also gives the passes that took and the tokens in them.
         """
@@ -172,13 +175,17 @@ class Responder:
         assert teacher is not None
         shape = (*batch.tokens.shape, teacher.config.hidden_size)
         states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
-        missing = set(range(len(rows)))
+        missing = {
+            place
+            for place, row in enumerate(rows)
+            if self.method.loss_of(row.otherwise).needs_teacher
+        }
         for place, row in enumerate(rows):
             example = self._example(row)
             if not row.source.sampled and example in self.kept:
                 first, own = len(example.prompt) - 1, self.kept[example]
                 states[place, first : first + len(own)] = own.to(states.device)
-                missing.remove(place)
+                missing.discard(place)
         for source, rollout in rollouts.items():
             if (verified := rollout.batch.teacher_states) is not None:
                 places = _places(rows, source)
@@ -196,20 +203,23 @@ class Responder:
         return dataclasses.replace(batch, teacher_states=states), len(parts), tokens
 
 
-def plan_rows(method: Method, prompts: Sequence[int], progress: float, key: Key) -> list[Row]:
+def plan_rows(
+    method: Method, prompts: Sequence[int], progress: Sequence[float], key: Key
+) -> list[Row]:
     """Where each prompt's response comes from: one coin per prompt, of the run's own generator.
 
-    A paired method has two rows per prompt, side by side.
+    Each prompt is planned at its own progress, so that a rollout for several steps changes the
+    source at the very step that the method says. A paired method has two rows per prompt, side by
+    side.
     """
     first, second = (method.response, False), (method.otherwise, True)
+    asked = list(zip(prompts, progress, strict=True))
     if method.paired:
-        return [Row(prompt, *source) for prompt in prompts for source in (first, second)]
-    if progress < method.start:
-        return [Row(prompt, *second) for prompt in prompts]
+        return [Row(prompt, *source, at) for prompt, at in asked for source in (first, second)]
     coins = torch.rand(len(prompts), generator=generator(*key, "coin"), dtype=torch.float64)
     return [
-        Row(prompt, *(first if heads else second))
-        for prompt, heads in zip(prompts, (coins < method.coin).tolist(), strict=True)
+        Row(prompt, *(first if at >= method.start and coin < method.coin else second), at)
+        for (prompt, at), coin in zip(asked, coins.tolist(), strict=True)
     ]
 
 

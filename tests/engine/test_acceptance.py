@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -14,6 +12,10 @@ from skd.engine.settings import Acceptance, Sampling
 TEACHER = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
 STUDENT = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 PLAIN = Sampling()
+
+
+def every(value: float, count: int = 4) -> torch.Tensor:
+    return torch.full((count,), value, dtype=torch.float64)
 
 
 def proposals(tokens: list[int]) -> Proposals:
@@ -37,7 +39,7 @@ def proposals(tokens: list[int]) -> Proposals:
     ],
 )
 def test_rules(rule, value, accepted) -> None:
-    got = ACCEPT[rule](proposals([0, 1, 2, 3]), value, torch.zeros(4), PLAIN)
+    got = ACCEPT[rule](proposals([0, 1, 2, 3]), every(value), torch.zeros(4), PLAIN)
     assert got.tolist() == accepted
 
 
@@ -45,7 +47,8 @@ def test_rules(rule, value, accepted) -> None:
 def test_ratio_accepts_with_the_stated_probability(share) -> None:
     points = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     for token in range(4):
-        got = ACCEPT["ratio"](proposals([token] * 1000), share, points, PLAIN).double().mean()
+        rows, value = proposals([token] * 1000), every(share, 1000)
+        got = ACCEPT["ratio"](rows, value, points, PLAIN).double().mean()
         wanted = min(1.0, 1 - share + share * float(TEACHER[token] / STUDENT[token]))
         assert got.item() == pytest.approx(wanted, abs=2e-3)
 
@@ -54,7 +57,7 @@ def test_ratio_accepts_with_the_stated_probability(share) -> None:
 def test_the_teachers_temperature_and_top_p_do_not_move_the_acceptance_set(rule) -> None:
     """The official code warps first, which turns K=25 into a nucleus of one to three."""
     cold = Sampling(temperature=0.05, top_p=0.1)
-    value = {"top_k": 3, "top_p": 0.8, "min_prob": 0.12}[rule]
+    value = every({"top_k": 3, "top_p": 0.8, "min_prob": 0.12}[rule])
     rows = proposals([0, 1, 2, 3])
     plain = ACCEPT[rule](rows, value, torch.zeros(4), PLAIN)
     assert torch.equal(plain, ACCEPT[rule](rows, value, torch.zeros(4), cold))
@@ -77,7 +80,23 @@ def test_a_ratio_replacement_comes_from_the_residual() -> None:
     assert torch.allclose(seen.double(), residual / residual.sum(), atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [("top_k", (1, 4)), ("top_p", (0.5, 1.0)), ("min_prob", (0.2, 0.6)), ("ratio", (0.1, 0.9))],
+)
+def test_every_proposal_is_judged_by_its_own_value(rule, values) -> None:
+    rows, points = proposals([0, 1, 2, 3]), torch.full((4,), 0.5, dtype=torch.float64)
+    alone = [ACCEPT[rule](rows, every(value), points, PLAIN) for value in values]
+    mixed = torch.tensor([values[place % 2] for place in range(4)], dtype=torch.float64)
+    wanted = [alone[place % 2][place].item() for place in range(4)]
+    assert ACCEPT[rule](rows, mixed, points, PLAIN).tolist() == wanted
+
+
+PROGRESS = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+
+
 def test_schedules_are_constant_or_linear() -> None:
-    assert scheduled(Acceptance(value=25), 0.7) == 25
-    assert [scheduled(Acceptance(value=10, final_value=2), p) for p in (0, 0.5, 1)] == [10, 6, 2]
-    assert math.isclose(scheduled(Acceptance("min_prob", 0.3, 0.1), 0.5), 0.2)
+    assert scheduled(Acceptance(value=25), PROGRESS).tolist() == [25, 25, 25]
+    assert scheduled(Acceptance(value=10, final_value=2), PROGRESS).tolist() == [10, 6, 2]
+    falling = scheduled(Acceptance("min_prob", 0.3, 0.1), PROGRESS)
+    assert falling.tolist() == pytest.approx([0.3, 0.2, 0.1])

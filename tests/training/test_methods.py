@@ -31,7 +31,8 @@ def answer(
     known = {Response.GROUND_TRUTH: EXAMPLES * copies, Response.TEACHER: TAUGHT * copies}
     pair = Pair(build(seed=1), build(seed=2), VOCABULARY)
     responder = Responder(method, Acceptance("top_k", k), DISTILL, pair, known, 10)
-    return responder.respond(range(8 * copies), progress, key)
+    count = 8 * copies
+    return responder.respond(range(count), [progress] * count, key)
 
 
 def texts(responses: Responses) -> list[tuple[int, ...]]:
@@ -100,7 +101,7 @@ def test_a_coin_falls_between_any_two_sources(first, second) -> None:
         source: texts(answer(dataclasses.replace(METHODS["skd"], response=source)))
         for source in (first, second)
     }
-    planned = plan_rows(method, range(8), 0.0, KEY)
+    planned = plan_rows(method, range(8), [0.0] * 8, KEY)
     assert {row.otherwise for row in planned} == {False, True}
     wanted = [alone[row.source][place] for place, row in enumerate(planned)]
     assert texts(answer(method)) == wanted

@@ -17,7 +17,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from skd.errors import UserError
-from skd.settings import describe_error
+from skd.settings import describe_errors
 
 PARAMETERS = Path("params.yaml")
 UNTRACKED = "runtime"
@@ -58,7 +58,7 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
         except KeyError:
             complaints.append(f"parameter {path!r} is missing{_rows_beside(document, path, item)}")
         except ValidationError as error:
-            complaints += [describe_error(entry, path) for entry in error.errors()]
+            complaints += describe_errors(error, path)
     if complaints:
         raise UserError("\n".join(f"{file}: {complaint}" for complaint in complaints))
     return kind(**values)

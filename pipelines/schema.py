@@ -27,7 +27,7 @@ from pipelines.settings.sweeps import Sweep
 from skd.data.settings import Data
 from skd.errors import UserError
 from skd.models.settings import Budget, Models
-from skd.settings import STRICT, Name, describe_error, label
+from skd.settings import STRICT, Name, describe_errors, label
 from skd.training.settings import Distill, MethodSettings, Sft, changed
 
 
@@ -136,5 +136,5 @@ def parse(document: object, origin: str = str(PARAMETERS)) -> Params:
     try:
         return TypeAdapter(Params).validate_python(document)
     except ValidationError as error:
-        lines = [f"{origin}: {describe_error(entry)}" for entry in error.errors()]
+        lines = [f"{origin}: {complaint}" for complaint in describe_errors(error)]
         raise UserError("\n".join(lines)) from None

@@ -10,22 +10,31 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 STRICT = ConfigDict(extra="forbid", strict=False)
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Probability = Annotated[float, Field(gt=0.0, le=1.0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PositiveNumber = Annotated[Finite, Field(gt=0.0)]
+NotNegative = Annotated[Finite, Field(ge=0.0)]
+Fraction = Annotated[Finite, Field(ge=0.0, le=1.0)]
+Probability = Annotated[Finite, Field(gt=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 
-def describe_error(error: Any, prefix: str = "") -> str:
-    """One of pydantic's complaints as a sentence that names the parameter.
+def describe_errors(error: ValidationError, prefix: str = "") -> list[str]:
+    """Pydantic's complaints as sentences that name the parameter.
 
     prefix: the path of the section that was checked, where that was not the whole file.
     """
+    # A default that depends on a wrong parameter is no mistake of its own.
+    own = [entry for entry in error.errors() if entry["type"] != "default_factory_not_called"]
+    return [_sentence(entry, prefix) for entry in own]
+
+
+def _sentence(error: Any, prefix: str) -> str:
     where = ".".join(str(part) for part in (prefix, *error["loc"]) if part != "")
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"unknown parameter {where!r}; remove it or correct its name"

@@ -77,7 +77,8 @@ def scratch_name(spec: RunSpec) -> str:
     """
     task, optimisation = spec.task, spec.distill.optimisation
     # The default's own rate, named in a row of `methods`, makes no other run.
-    rate = spec.settings.learning_rate or optimisation.learning_rate
+    own = spec.settings.learning_rate
+    rate = optimisation.learning_rate if own is None else own
     dependencies = (
         replace(spec.settings, learning_rate=rate),
         spec.distill,

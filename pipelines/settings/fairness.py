@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name
+from skd.settings import STRICT, Name, PositiveNumber
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,7 +23,7 @@ class Fairness:
 
     # Of the comparison; the first one's tries tune
     seeds: Annotated[list[int], Field(min_length=1)]
-    learning_rates: Annotated[list[float], Field(min_length=1)]
+    learning_rates: Annotated[list[PositiveNumber], Field(min_length=1)]
     # Rows of `methods`: what is tuned besides; as many values for each
     knobs: dict[Name, Knob]
 

@@ -7,6 +7,7 @@ temperature and top-p shape only the draw of a replacement. Knows no caches and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,14 +47,14 @@ def top_p(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling)
 
 
 def min_prob(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
-    """The teacher gives it at least this probability (CA-OPD)."""
+    """The teacher gives it at least this probability (CA-OPD, arXiv 2609.02401, eq. 6)."""
     log_probability = proposals.teacher_logits.gather(-1, proposals.tokens[:, None]).squeeze(-1)
     log_probability = log_probability - proposals.teacher_logits.logsumexp(-1)
     return log_probability.exp() >= value.to(log_probability.dtype)
 
 
 def ratio(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
-    """With probability min(1, 1 - λ + λ·teacher/student) (IPD).
+    """With probability min(1, 1 - λ + λ·teacher/student) (IPD, arXiv 2609.37170, eq. 3).
 
     With replacements drawn from the residual, the emitted token then follows the
     interpolated policy (1-λ)·student + λ·teacher exactly, both as they are sampled from.
@@ -74,10 +75,26 @@ ACCEPT: dict[str, Callable[[Proposals, Tensor, Tensor, Sampling], Tensor]] = {
 }
 
 
+def linear(first: float, last: float, progress: Tensor) -> Tensor:
+    return first + progress * (last - first)
+
+
+def cosine(first: float, last: float, progress: Tensor) -> Tensor:
+    """Half a cosine from one logarithm to the other: CA-OPD's threshold in nats, eq. 14."""
+    return first * (last / first) ** (0.5 - 0.5 * torch.cos(math.pi * progress))
+
+
+# The first value, the last one and shares of the run [N] -> the values there [N]
+SCHEDULES: dict[str, Callable[[float, float, Tensor], Tensor]] = {
+    "linear": linear,
+    "cosine": cosine,
+}
+
+
 def scheduled(acceptance: Acceptance, progress: Tensor) -> Tensor:
-    """The rule's values at these shares of the run: constant, or linear to `final_value`."""
-    final = acceptance.value if acceptance.final_value is None else acceptance.final_value
-    return acceptance.value + progress * (final - acceptance.value)
+    """The rule's values at these shares of the run; without `final_value` they are constant."""
+    last = acceptance.value if acceptance.final_value is None else acceptance.final_value
+    return SCHEDULES[acceptance.schedule](acceptance.value, last, progress)
 
 
 def replacement(

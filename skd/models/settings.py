@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Count, Positive
+from skd.settings import STRICT, Count, Positive, PositiveNumber
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,7 +34,7 @@ class ProceduralModel:
     # Of pretraining on the base corpora; 0: random weights
     steps: Count
     batch_size: Positive = 32
-    learning_rate: float = 3e-3
+    learning_rate: PositiveNumber = 3e-3
     seed: int = 0
 
 

@@ -12,7 +12,16 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skd.engine.settings import Acceptance, Sampling
-from skd.settings import STRICT, Fraction, Positive, describe_error, label, plain
+from skd.settings import (
+    STRICT,
+    Fraction,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    describe_errors,
+    label,
+    plain,
+)
 from skd.training.methods import METHODS
 
 
@@ -22,16 +31,16 @@ class Optimisation:
     steps: Positive
     # Prompts per optimiser step
     batch_size: Positive
-    learning_rate: float
+    learning_rate: PositiveNumber
     # Rows per forward, a response each; None: the whole batch
     micro_batch_size: Positive | None = None
     # Share of the steps
     warmup: Fraction = 0.1
     # After warm-up, to 0
     decay: Literal["linear", "cosine", "none"] = "linear"
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     # Gradient norm
-    clip: float = 1.0
+    clip: PositiveNumber = 1.0
     # Of the student's attention, while it trains
     dropout: Fraction = 0.0
     # Optimiser steps; None: at the end only
@@ -107,7 +116,7 @@ class MethodSettings:
     divergence: Divergence = Field(default_factory=Divergence)
     acceptance: Acceptance = Field(default_factory=Acceptance)
     # Peak learning rate; None: that of `distill.optimisation`
-    learning_rate: float | None = None
+    learning_rate: PositiveNumber | None = None
 
 
 def changed(row: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:
@@ -119,7 +128,7 @@ def changed(row: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:
         return TypeAdapter(MethodSettings).validate_python(settings)
     except ValidationError as error:
         given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
-        what = "; ".join(describe_error(entry) for entry in error.errors())
+        what = "; ".join(describe_errors(error))
         raise ValueError(f"{row.method} with {given}: {what}") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -100,3 +102,17 @@ def test_schedules_are_constant_or_linear() -> None:
     assert scheduled(Acceptance(value=10, final_value=2), PROGRESS).tolist() == [10, 6, 2]
     falling = scheduled(Acceptance("min_prob", 0.3, 0.1), PROGRESS)
     assert falling.tolist() == pytest.approx([0.3, 0.2, 0.1])
+
+
+def test_the_cosine_of_ca_opd_goes_from_a_half_to_a_quarter_in_nats() -> None:
+    """arXiv 2609.02401, eq. 14: the threshold is -log α, half a cosine over the run."""
+    progress = torch.linspace(0, 1, 9, dtype=torch.float64)
+    rule = Acceptance("min_prob", 0.5, 0.25, "argmax", "cosine")
+    first, last = -math.log(0.5), -math.log(0.25)
+    wanted = [
+        math.exp(-(first + (last - first) / 2 * (1 - math.cos(math.pi * share))))
+        for share in progress.tolist()
+    ]
+    assert scheduled(rule, progress).tolist() == pytest.approx(wanted, rel=1e-12)
+    constant = scheduled(Acceptance("min_prob", 0.3, schedule="cosine"), progress)
+    assert set(constant.tolist()) == {0.3}

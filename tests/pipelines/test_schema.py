@@ -54,7 +54,7 @@ def changed(path: str, value: object) -> dict:
         (
             "sweeps.threshold.values",
             [-1],
-            "acceptance.value = -1: acceptance.value: .*greater than 0",
+            "acceptance.value = -1: acceptance.value: .*at least 1 for the rule top_k",
         ),
         ("sweeps.threshold.values", [5, 1, 5], "sweeps.threshold.values has '5' twice"),
         (

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -95,7 +96,7 @@ def train(run: TrainingRun) -> RunCounts:
     """Train the run's student in place, leaving it at its best validated weights.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or the validation metric is not finite.
     """
     optimisation, student = run.optimisation, run.pair.student
     parameters = [p for p in student.parameters() if p.requires_grad]
@@ -113,7 +114,7 @@ def train(run: TrainingRun) -> RunCounts:
     if optimisation.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     waiting: deque[StepBatch] = deque()
-    saved = counts.step
+    saved = replace(counts)
     bar = tqdm(
         total=optimisation.steps,
         initial=counts.step,
@@ -139,14 +140,14 @@ def train(run: TrainingRun) -> RunCounts:
             row |= response_columns(prepared.batch, prepared.responses, watch.total)
             row |= counts.totals() | {"staleness": prepared.staleness}
             if _due(optimisation.validate_every, counts.step) or counts.step == optimisation.steps:
-                row |= _validate(run, counts)
+                row |= _validate(run, counts, saved)
             print(json.dumps({"step": counts.step, **row}), file=log, flush=True)
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if counts.step - saved >= optimisation.checkpoint_every and not waiting:
+            if counts.step - saved.step >= optimisation.checkpoint_every and not waiting:
                 save_state(run.scratch / "state", student, optimizer, counts.to_json())
-                saved = counts.step
-    _restore_best(run)
+                saved = replace(counts)
+    _restore_best(run, counts)
     return counts
 
 
@@ -244,17 +245,28 @@ def batch_loss(run: TrainingRun, batch: TokenBatch) -> tuple[Tensor, Tensor | No
 
 
 # ------------------------------------------------------------------ selection
-def _validate(run: TrainingRun, counts: RunCounts) -> dict[str, float]:
-    """Validate, and keep the weights on disk if they are the best so far (ties: the earlier)."""
+def _validate(run: TrainingRun, counts: RunCounts, saved: RunCounts) -> dict[str, float]:
+    """Validate, and keep the weights on disk if they are the best so far (ties: the earlier).
+
+    The best weights that the saved state counts stay until another state is saved: a run that is
+    killed at any moment resumes from that state and finds them, whatever came after it.
+    """
     watch = Stopwatch(run.pair.student.device)
     validation = run.validate(run.pair.student)
     watch.lap(Phase.VALIDATION)
     counts.spend(watch.seconds)
+    if not math.isfinite(validation.metric):
+        raise UserError(
+            f"{run.description}: the validation metric is {validation.metric} after step "
+            f"{counts.step}, and no weights can be chosen by it; look at the task's metric and at "
+            "the references of its validation rows"
+        )
     counts.misses += 1
     if validation.metric > counts.best_metric:
         counts.best_metric, counts.best_step, counts.misses = validation.metric, counts.step, 0
         counts.validation = validation
-        write_folder(run.scratch / "best", run.pair.student.save_pretrained)
+        write_folder(_best_folder(run, counts), run.pair.student.save_pretrained)
+        _forget(run, keep=(counts, saved))
     values = {"metric": validation.metric, "loss": validation.loss, "kl": validation.kl}
     return {f"validation_{name}": value for name, value in values.items() if value is not None}
 
@@ -264,9 +276,21 @@ def _out_of_patience(run: TrainingRun, counts: RunCounts) -> bool:
     return patience is not None and counts.misses >= patience
 
 
-def _restore_best(run: TrainingRun) -> None:
+def _best_folder(run: TrainingRun, counts: RunCounts) -> Path:
+    """Of the best weights: the step that they are of stands in the folder's name."""
+    return run.scratch / "best" / str(counts.best_step)
+
+
+def _forget(run: TrainingRun, keep: tuple[RunCounts, ...]) -> None:
+    """Delete best weights that none of these counts names."""
+    kept = {_best_folder(run, counts) for counts in keep}
+    for folder in set((run.scratch / "best").iterdir()) - kept:
+        shutil.rmtree(folder)
+
+
+def _restore_best(run: TrainingRun, counts: RunCounts) -> None:
     student = run.pair.student
-    best = type(student).from_pretrained(run.scratch / "best", dtype=student.dtype)
+    best = type(student).from_pretrained(_best_folder(run, counts), dtype=student.dtype)
     student.load_state_dict(best.state_dict())
 
 

@@ -129,6 +129,23 @@ def _jsd(p: Tensor, q: Tensor, beta: float) -> Tensor:
     return beta * _kl(p, mixture) + (1 - beta) * _kl(q, mixture)
 
 
+def _adaptive(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    total = []
+    for teacher, student in zip(p, q, strict=True):
+        order = sorted(range(len(teacher)), key=lambda i: -teacher[i].item())
+        mass = [sum(teacher[i].item() for i in order[: n + 1]) for n in range(len(order))]
+        head = [i for n, i in enumerate(order) if n == 0 or mass[n] <= beta]
+        gaps = (teacher - student).abs().detach()
+        share = gaps[head].sum() / gaps.sum() if gaps.sum() > 0 else gaps.sum()
+        total.append(share * _kl(teacher, student) + (1 - share) * _kl(student, teacher))
+    return torch.stack(total)
+
+
+def _entropy_aware(p: Tensor, q: Tensor, beta: float) -> Tensor:
+    uncertain = -(p * p.log()).sum(-1) > beta
+    return _kl(q, p) + uncertain * _kl(p, q)
+
+
 # The teacher's probabilities [N, V], the student's, β -> [N].
 FORMULAS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "forward_kl": lambda p, q, _: _kl(p, q),
@@ -137,6 +154,8 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "skew_kl": lambda p, q, b: _kl(p, b * p + (1 - b) * q),
     "skew_rkl": lambda p, q, b: _kl(q, b * q + (1 - b) * p),
     "total_variation": lambda p, q, _: 0.5 * (p - q).abs().sum(-1),
+    "adaptive_kl": _adaptive,
+    "entropy_aware": _entropy_aware,
 }
 
 
@@ -153,10 +172,13 @@ def written_loss(
     if loss.divergence:
         formula = FORMULAS[loss.fixed or divergence.name]
         values = formula(teacher.softmax(-1), student.softmax(-1), divergence.beta)
-        total = total + loss.divergence * values.sum()
+        total = total + loss.divergence * (values * _on(loss.divergence_on, marks)).sum()
     if loss.cross_entropy:
         labels = teacher.argmax(-1) if loss.label == "teacher_argmax" else targets
         each = cross_entropy(student, labels, reduction="none")
-        kept = marks if loss.label == "replaced" else torch.ones_like(marks)
-        total = total + loss.cross_entropy * (each * kept).sum()
+        total = total + loss.cross_entropy * (each * _on(loss.cross_entropy_on, marks)).sum()
     return total
+
+
+def _on(tokens: str, replaced: Tensor) -> Tensor:
+    return {"all": torch.ones_like(replaced), "replaced": replaced, "kept": ~replaced}[tokens]

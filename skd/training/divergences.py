@@ -5,6 +5,7 @@ Each takes log-probabilities [N, V] over the full common vocabulary and gives it
 the slope changes nothing (`logit_gradient` projects it out), so constants are left out.
 The teacher's log-probabilities are spent: what is computed overwrites them, because at a
 real vocabulary each further [N, V] is what a loss's memory and half of its time are made of.
+A token that both models exclude adds nothing, to the value and to the slope.
 Nothing here knows temperatures, masks or batches: `skd.training.losses` sums.
 """
 
@@ -81,9 +82,48 @@ def total_variation(teacher: LogProbabilities, student: LogProbabilities, beta: 
     return 0.5 * excess.abs().sum(-1), excess.sign_().mul_(q).mul_(0.5)
 
 
+def adaptive_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """The forward and the reverse KL, weighted by the gaps on the teacher's head and tail.
+
+    AKL (arXiv 2404.02657). The head: the teacher's most likely tokens of mass β together, its
+    first one always. A gap is Σ |teacher - student|. The weights are constants to the gradient.
+    """
+    p = teacher.exp()
+    ordered, places = p.sort(-1, descending=True)
+    tail = ordered.cumsum_(-1) > beta
+    tail[:, 0] = False
+    gaps = p.sub_(student.exp()).abs_().gather(-1, places)
+    whole = gaps.sum(-1).clamp_min_(torch.finfo(gaps.dtype).tiny)
+    tail_share = gaps.masked_fill(~tail, 0.0).sum(-1) / whole
+    head_share = gaps.masked_fill_(tail, 0.0).sum(-1) / whole
+    reverse, slope = _weighted(tail_share, reverse_kl(teacher.clone(), student, beta))
+    forward, forward_slope = _weighted(head_share, forward_kl(teacher, student, beta))
+    return forward + reverse, slope.add_(forward_slope)
+
+
+def entropy_aware(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
+    """The reverse KL, and the forward KL besides where the teacher's entropy is over β nats.
+
+    EOPD (arXiv 2603.07079, there 0.8 nats), over the full vocabulary.
+    """
+    uncertain = torch.special.entr(teacher.exp()).sum(-1) > beta
+    reverse, slope = reverse_kl(teacher.clone(), student, beta)
+    forward, forward_slope = _weighted(
+        uncertain.to(reverse.dtype), forward_kl(teacher, student, beta)
+    )
+    return forward + reverse, slope.add_(forward_slope)
+
+
+def _weighted(weights: Tensor, valued: Valued) -> Valued:
+    """Values and slopes times weights [N]; a weight of 0 takes away infinite ones too."""
+    none = weights == 0.0
+    values, slope = (x.mul_(w) for x, w in zip(valued, (weights, weights[:, None]), strict=True))
+    return values.masked_fill_(none, 0.0), slope.masked_fill_(none[:, None], 0.0)
+
+
 def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities, out: Tensor) -> Tensor:
-    """p (log p - log q), with 0 log 0 = 0, written over `out`."""
-    return torch.sub(log_p.clamp_min_(_LOG_OF_NOUGHT), log_q, out=out).mul_(p)
+    """p (log p - log q), written over `out`; 0 where p is, whatever q is there."""
+    return _nought_where_empty(torch.sub(log_p, log_q, out=out).mul_(p), p)
 
 
 def _log_(p: Tensor) -> LogProbabilities:
@@ -106,4 +146,6 @@ DIVERGENCES: dict[str, Callable[[LogProbabilities, LogProbabilities, float], Val
     "skew_kl": skew_kl,
     "skew_rkl": skew_rkl,
     "total_variation": total_variation,
+    "adaptive_kl": adaptive_kl,
+    "entropy_aware": entropy_aware,
 }

@@ -190,7 +190,7 @@ def update(
             continue
         micro = micro.to(student.device)
         with precision(student):
-            total, kl_sum = batch_loss(run, micro)
+            total, kl_sum = batch_loss(run, micro, step / run.optimisation.steps)
         (total / tokens).backward()
         loss += total.item() / tokens
         kl = kl if kl_sum is None else (kl or 0.0) + kl_sum.item() / tokens
@@ -209,11 +209,17 @@ def update(
     return row
 
 
-def batch_loss(run: TrainingRun, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+def batch_loss(
+    run: TrainingRun, batch: TokenBatch, progress: float
+) -> tuple[Tensor, Tensor | None]:
     """The sum over the batch's response tokens of their loss, and of KL(teacher ‖ student).
 
     Where a method has a second loss, each row's tokens take the loss of their own source.
+
+    Args:
+        progress: the share of the run that is done.
     """
+    divergence = run.settings.divergence.at(progress)
     student_states = batch_states(run.pair.student, batch)[batch.predictors]
     teacher_states = None
     if batch.teacher_states is not None:
@@ -224,7 +230,7 @@ def batch_loss(run: TrainingRun, batch: TokenBatch) -> tuple[Tensor, Tensor | No
         loss = run.method.loss_of(loss_of_otherwise)
         terms = Terms(
             loss,
-            run.settings.divergence,
+            divergence,
             batch.targets[tokens],
             None if replaced is None else replaced[tokens],
         )

@@ -9,7 +9,7 @@ Refuses to know how responses are made, batches, text and the optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.states import head
-from skd.training.divergences import DIVERGENCES, forward_kl, logit_gradient
-from skd.training.methods import Loss
+from skd.training.divergences import DIVERGENCES, Valued, forward_kl, logit_gradient
+from skd.training.methods import Loss, Tokens
 from skd.training.settings import Divergence
 
 # How many logits of a model are alive at once, by device. On a CPU this is 16 MiB in fp32. An
@@ -54,6 +54,15 @@ class Terms:
     divergence: Divergence  # where the loss does not fix its own
     targets: Tensor  # [N] the tokens that stand there
     replaced: Tensor | None = None  # [N] True at tokens that the teacher put in; None: nowhere
+
+    def left_out(self, on: Tokens) -> Tensor | None:
+        """[N] True at tokens that a part of the loss is not on; None: it is on all."""
+        if on == "all":
+            return None
+        replaced = self.replaced
+        if replaced is None:
+            replaced = torch.zeros_like(self.targets, dtype=torch.bool)
+        return replaced if on == "kept" else ~replaced
 
     def part(self, tokens: slice) -> Terms:
         """The terms of some of the tokens."""
@@ -101,20 +110,48 @@ def token_loss(
     teacher_log = None if teacher_logits is None else _log_softmax_(teacher_logits)
     labels, weights = _labels(terms, student_log, teacher_log)
     values = -weights * student_log.gather(-1, labels).squeeze(-1)
-    name = loss.fixed or terms.divergence.name
-    loss_is_kl = bool(loss.divergence) and name == "forward_kl"
+    name, plain = loss.fixed or terms.divergence.name, terms.divergence.plain
+    loss_is_kl = bool(loss.divergence) and name == "forward_kl" and plain
     kl, slope = torch.zeros_like(values), None
     if teacher_log is not None and not loss_is_kl:  # for the log alone
         kl = forward_kl(teacher_log.clone(), student_log, 0.0)[0]
     if loss.divergence:
         assert teacher_log is not None
-        divergences, slope = DIVERGENCES[name](teacher_log, student_log, terms.divergence.beta)
-        values, slope = values + loss.divergence * divergences, slope.mul_(loss.divergence)
+        compare = DIVERGENCES[name] if plain else _softened(name, terms.divergence)
+        divergences, slope = compare(teacher_log, student_log, terms.divergence.beta)
         kl = divergences if loss_is_kl else kl
+        weighted, slope = loss.divergence * divergences, slope.mul_(loss.divergence)
+        if (left_out := terms.left_out(loss.divergence_on)) is not None:
+            weighted, slope = (
+                weighted.masked_fill(left_out, 0.0),
+                slope.masked_fill_(left_out[:, None], 0.0),
+            )
+        values = values + weighted
     slope = torch.zeros_like(student_log) if slope is None else slope
     if loss.cross_entropy:
         slope.scatter_add_(-1, labels, -weights[:, None])
     return values, kl, logit_gradient(slope, student_log)
+
+
+def _softened(name: str, settings: Divergence) -> Callable[[Tensor, Tensor, float], Valued]:
+    """A divergence between the target and the student, both at their temperatures.
+
+    Multiplied by the square of the student's temperature, as gradients by its logits fall with
+    that square (Hinton et al., arXiv 1503.02531, section 2): the learning rate and the weight
+    beside a cross-entropy keep their meaning. The target is a constant to the gradient.
+    """
+    heat = settings.temperature
+
+    def compare(teacher_log: Tensor, student_log: Tensor, beta: float) -> Valued:
+        student = _log_softmax_(student_log / heat)
+        target = teacher_log.div_(settings.target_temperature)
+        if settings.veto:
+            target.add_(student, alpha=settings.veto)
+        values, slope = DIVERGENCES[name](_log_softmax_(target), student, beta)
+        # A gradient by the logits sums to 0, so it stands for a slope of the raw distribution.
+        return heat**2 * values, logit_gradient(slope, student).mul_(heat)
+
+    return compare
 
 
 def _log_softmax_(logits: Tensor) -> Tensor:
@@ -125,8 +162,8 @@ def _log_softmax_(logits: Tensor) -> Tensor:
 def _labels(terms: Terms, student_log: Tensor, teacher_log: Tensor | None) -> tuple[Tensor, Tensor]:
     """The labels [n, 1] of the cross-entropy and their weights [n]."""
     weights = torch.full_like(student_log[:, 0], terms.loss.cross_entropy)
-    if terms.loss.label == "replaced":
-        weights *= 0.0 if terms.replaced is None else terms.replaced
+    if (left_out := terms.left_out(terms.loss.cross_entropy_on)) is not None:
+        weights.masked_fill_(left_out, 0.0)
     if terms.loss.label == "teacher_argmax":
         assert teacher_log is not None
         return teacher_log.argmax(-1, keepdim=True), weights

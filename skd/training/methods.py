@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Label = Literal["emitted", "replaced", "teacher_argmax"]
+Label = Literal["emitted", "teacher_argmax"]
+# Which response tokens a part of the loss is on; replaced: those that the teacher put in
+Tokens = Literal["all", "kept", "replaced"]
 Origin = Literal["paper", "official code", "other paper", "ours"]
 
 
@@ -37,9 +39,10 @@ class Loss:
     divergence: float = 0.0
     # Weight of the cross-entropy
     cross_entropy: float = 0.0
-    # What the cross-entropy asks for: the token that stands there, the same at replaced tokens
-    # only, or the teacher's most likely token
+    # What the cross-entropy asks for: the token that stands there, or the teacher's most likely one
     label: Label = "emitted"
+    divergence_on: Tokens = "all"
+    cross_entropy_on: Tokens = "all"
     # Name of the divergence where the method itself fixes it; None: as the method's row sets it
     fixed: str | None = None
 
@@ -154,6 +157,19 @@ METHODS: dict[str, Method] = {
     "skd_mixed_loss": Method(
         "interleaved sampling, half divergence and half cross-entropy on the emitted tokens",
         None, "ours", _INTERLEAVED, Loss(divergence=0.5, cross_entropy=0.5),
+    ),
+    "skd_kept": Method(
+        "interleaved sampling, the divergence on kept tokens only",
+        None, "ours", _INTERLEAVED, Loss(divergence=1.0, divergence_on="kept"),
+    ),
+    "ca_opd": Method(
+        "interleaved sampling, cross-entropy on replaced and the divergence on kept tokens",
+        "2609.02401", "other paper", _INTERLEAVED,
+        Loss(divergence=1.0, divergence_on="kept", cross_entropy=1.0, cross_entropy_on="replaced"),
+    ),
+    "skd_with_teacher": Method(
+        "a coin per prompt: interleaved sampling or the teacher's own response, made once",
+        None, "ours", _INTERLEAVED, DIVERGENCE, coin=0.5, otherwise=_TEACHER,
     ),
     "mixed_skd": Method(
         "a coin per prompt: interleaved sampling or the ground truth",

@@ -5,6 +5,7 @@ Units and ranges stand above each field. Knows no torch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -84,15 +85,44 @@ class Distill:
 
 @dataclass(frozen=True, config=STRICT)
 class Divergence:
-    name: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_rkl", "total_variation"] = (
-        "forward_kl"
-    )
-    # jsd: weight of the teacher; skew_*: mixture share α
+    name: Literal[
+        "forward_kl",
+        "reverse_kl",
+        "jsd",
+        "skew_kl",
+        "skew_rkl",
+        "total_variation",
+        "adaptive_kl",
+        "entropy_aware",
+    ] = "forward_kl"
+    # jsd: weight of the teacher; skew_*: mixture share α; adaptive_kl: mass of the teacher's head;
+    # entropy_aware: nats
     beta: Fraction = 0.5
+    # Of both models' distributions in the divergence. No sampling reads it.
+    temperature: PositiveNumber = 1.0
+    # Of the teacher's alone, below `temperature` to sharpen it; None: the same
+    teacher_temperature: PositiveNumber | None = None
+    # The student is asked for teacher·student^veto, normalised; falls to 0 over the run's steps
+    # (Veto, arXiv 2601.07155)
+    veto: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if self.name.startswith("skew") and self.beta == 1.0:
             raise ValueError("beta 1 compares a model with itself; choose less")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it compares the models' own distributions as they are."""
+        return self.veto == 0.0 and self.temperature == self.target_temperature == 1.0
+
+    @property
+    def target_temperature(self) -> float:
+        own = self.teacher_temperature
+        return self.temperature if own is None else own
+
+    def at(self, progress: float) -> Divergence:
+        """As it is when this share of the run is done."""
+        return dataclasses.replace(self, veto=self.veto * (1.0 - progress))
 
 
 # How the teacher's own responses are decoded: its most likely tokens, or its distribution's samples

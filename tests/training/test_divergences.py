@@ -82,7 +82,7 @@ def test_tokens_that_the_teacher_excludes_give_numbers_and_gradients(name, beta,
         assert logit_gradient(slope, student).isfinite().all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"adaptive_kl"}))  # constant weights
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_gradients_equal_finite_differences(name, beta) -> None:
     teacher, student, step = logs(1, 3, 5), logs(2, 3, 5), 1e-6

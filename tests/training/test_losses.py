@@ -68,7 +68,7 @@ def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monk
 LOSSES = {loss for method in METHODS.values() for loss in method.losses}
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, Loss(0.3, 0.7, label="replaced")])
+@pytest.mark.parametrize("loss", [*LOSSES, Loss(0.3, 0.7, cross_entropy_on="replaced")])
 def test_every_loss_is_the_weighted_sum_of_its_parts(loss) -> None:
     source = torch.Generator().manual_seed(3)
     shape = (BATCH.response_tokens, SIZE)

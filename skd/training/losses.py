@@ -110,6 +110,7 @@ def token_loss(
     teacher_log = None if teacher_logits is None else _log_softmax_(teacher_logits)
     labels, weights = _labels(terms, student_log, teacher_log)
     values = -weights * student_log.gather(-1, labels).squeeze(-1)
+    values.masked_fill_(weights == 0.0, 0.0)  # nothing is asked there, whatever the student excludes
     name, plain = loss.fixed or terms.divergence.name, terms.divergence.plain
     loss_is_kl = bool(loss.divergence) and name == "forward_kl" and plain
     kl, slope = torch.zeros_like(values), None

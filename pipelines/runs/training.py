@@ -32,7 +32,7 @@ from skd.models.encoding import Encoded, decode, encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.results.files import write_result
-from skd.results.runs import RunCost, TrainedRun
+from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, train
 from skd.training.methods import METHODS, Response
@@ -142,18 +142,21 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
     )
     counts = train(run)
     write_folder(scratch / "model", lambda folder: save_model(pair.student, tokenizer, folder))
-    if Response.TEACHER in known:  # the teacher's work before the first step
+    preparation = Preparation()
+    if Response.TEACHER in known:
         examples = known[Response.TEACHER]
         counts.spend(watch.seconds)
         counts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
+        preparation = Preparation(watch.total, sum(len(e.response) for e in examples))
     # Kept states count as if each run had made its own.
     if kept_held_out is not None:
         counts.spend({Phase.VALIDATION: kept_held_out.seconds})
     if kept is not None:
         counts.spend({Phase.TEACHER: kept.seconds})
+        preparation = replace(preparation, seconds=preparation.seconds + kept.seconds)
         counts.teacher_passes += kept.passes
         counts.teacher_tokens += kept.teacher_tokens
-    return _result(counts, encoded, peak_memory(machine.device))
+    return _result(counts, preparation, encoded, peak_memory(machine.device))
 
 
 def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase) -> Pair:
@@ -229,7 +232,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     tokenizer.save_pretrained(folder)
 
 
-def _result(counts: RunCounts, encoded: Encoded, memory: float | None) -> TrainedRun:
+def _result(
+    counts: RunCounts, preparation: Preparation, encoded: Encoded, memory: float | None
+) -> TrainedRun:
     assert counts.validation is not None
     return TrainedRun(
         steps=counts.step,
@@ -237,6 +242,7 @@ def _result(counts: RunCounts, encoded: Encoded, memory: float | None) -> Traine
         prompts=counts.prompts,
         response_tokens=counts.response_tokens,
         student_sampled_tokens=counts.student_sampled_tokens,
+        teacher_sampled_tokens=counts.replaced_tokens + preparation.teacher_sampled_tokens,
         teacher_passes=counts.teacher_passes,
         teacher_tokens=counts.teacher_tokens,
         acceptance_rate=counts.acceptance_rate,
@@ -250,4 +256,5 @@ def _result(counts: RunCounts, encoded: Encoded, memory: float | None) -> Traine
             phases={phase: round(spent, 3) for phase, spent in counts.phases.items()},
             peak_memory=None if memory is None else round(memory, 1),
         ),
+        preparation=replace(preparation, seconds=round(preparation.seconds, 3)),
     )

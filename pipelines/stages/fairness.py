@@ -2,8 +2,9 @@
 
 Tuning gives every method the same number of tries (learning rates × values of one setting of its
 own), and chooses on validation with the first seed. The comparison is of the chosen settings on the
-test split: at equal steps, at equal tokens generated while training, and at equal training seconds.
-A budget is what the most expensive method took at equal steps, so the others train longer.
+test split: at equal steps, at equal tokens generated for training, by either model, and at equal
+training seconds. A budget is what the most expensive method took at equal steps, so the others
+train longer.
 """
 
 from __future__ import annotations
@@ -43,10 +44,27 @@ from skd.training.settings import Distill, MethodSettings, changed
 OUT = Path("fairness")
 LONGEST = 10  # times the steps of `distill`: a bound for methods that take next to nothing
 STEPS = "steps"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run took of a budget."""
+
+    # All of it
+    whole: float
+    # The part that was taken before the first step
+    once: float
+
+    def fits(self, budget: float) -> float:
+        """How many times its steps fit into a budget; 1 where more steps take no more of it."""
+        by_steps = self.whole - self.once
+        return (budget - self.once) / by_steps if by_steps > 0 else 1.0
+
+
 # Budget that is held equal -> what a run took of it
-BUDGETS: dict[str, Callable[[TrainedRun], float]] = {
-    "tokens": lambda run: run.student_sampled_tokens,
-    "seconds": lambda run: run.cost.training_seconds,
+BUDGETS: dict[str, Callable[[TrainedRun], Spent]] = {
+    "tokens": lambda run: Spent(run.generated_tokens, run.preparation.teacher_sampled_tokens),
+    "seconds": lambda run: Spent(run.cost.training_seconds, run.preparation.seconds),
 }
 
 
@@ -110,13 +128,14 @@ def longer(distill: Distill, factor: float) -> Distill:
 def factors(taken: Mapping[str, TrainedRun], view: str) -> dict[str, float]:
     """Method -> how many times its steps fit into the view's budget.
 
-    1 for a method that takes none of it: ground truth needs no generated tokens.
+    What a method took once is not taken again by more steps: the teacher's own responses are made
+    for a run's prompts, however often it trains on them.
     """
     if view == STEPS:
         return dict.fromkeys(taken, 1.0)
-    cost = {method: BUDGETS[view](run) for method, run in taken.items()}
-    budget = max(cost.values())
-    return {m: min(LONGEST, budget / own) if own else 1.0 for m, own in cost.items()}
+    spent = {method: BUDGETS[view](run) for method, run in taken.items()}
+    budget = max(own.whole for own in spent.values())
+    return {method: min(LONGEST, own.fits(budget)) for method, own in spent.items()}
 
 
 def fairness(parameters: Parameters) -> tuple[FairnessResult, dict[str, list[OutputRecord]]]:

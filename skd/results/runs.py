@@ -49,6 +49,16 @@ class RunCost:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Preparation:
+    """What a run took before its first step: more steps take no more of it."""
+
+    # To make the teacher's own responses, and its states at known responses
+    seconds: float = 0.0
+    # Of the teacher's own responses
+    teacher_sampled_tokens: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
 class TrainedRun:
     """One finished training run: a method on a task with a seed."""
 
@@ -60,6 +70,8 @@ class TrainedRun:
     response_tokens: int
     # Tokens that the student proposed, thrown-away ones included
     student_sampled_tokens: int
+    # Tokens that the teacher drew: replacements, and its own responses once
+    teacher_sampled_tokens: int
     teacher_passes: int
     # Tokens that went through the teacher
     teacher_tokens: int
@@ -73,6 +85,13 @@ class TrainedRun:
     # Responses over the budget, which lost their end
     cut_responses: int
     cost: RunCost
+    # Part of the numbers above
+    preparation: Preparation
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that one of the two models drew for this run."""
+        return self.student_sampled_tokens + self.teacher_sampled_tokens
 
 
 # Seed -> its run. Seeds are texts, as JSON has them.

@@ -9,7 +9,7 @@ Refuses to know how responses are made, batches, text and the optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -110,49 +110,46 @@ def token_loss(
     teacher_log = None if teacher_logits is None else _log_softmax_(teacher_logits)
     labels, weights = _labels(terms, student_log, teacher_log)
     values = -weights * student_log.gather(-1, labels).squeeze(-1)
-    values.masked_fill_(weights == 0.0, 0.0)  # nothing is asked there, whatever the student excludes
-    name, plain = loss.fixed or terms.divergence.name, terms.divergence.plain
-    loss_is_kl = bool(loss.divergence) and name == "forward_kl" and plain
+    values.masked_fill_(weights == 0.0, 0.0)  # not asked for, though the student may exclude it
+    name = loss.fixed or terms.divergence.name
+    loss_is_kl = bool(loss.divergence) and name == "forward_kl" and terms.divergence.plain
     kl, slope = torch.zeros_like(values), None
     if teacher_log is not None and not loss_is_kl:  # for the log alone
         kl = forward_kl(teacher_log.clone(), student_log, 0.0)[0]
     if loss.divergence:
         assert teacher_log is not None
-        compare = DIVERGENCES[name] if plain else _softened(name, terms.divergence)
-        divergences, slope = compare(teacher_log, student_log, terms.divergence.beta)
+        divergences, slope = _compare(name, terms.divergence, teacher_log, student_log)
         kl = divergences if loss_is_kl else kl
-        weighted, slope = loss.divergence * divergences, slope.mul_(loss.divergence)
+        divergences, slope = loss.divergence * divergences, slope.mul_(loss.divergence)
         if (left_out := terms.left_out(loss.divergence_on)) is not None:
-            weighted, slope = (
-                weighted.masked_fill(left_out, 0.0),
-                slope.masked_fill_(left_out[:, None], 0.0),
-            )
-        values = values + weighted
+            divergences.masked_fill_(left_out, 0.0)
+            slope.masked_fill_(left_out[:, None], 0.0)
+        values = values + divergences
     slope = torch.zeros_like(student_log) if slope is None else slope
     if loss.cross_entropy:
         slope.scatter_add_(-1, labels, -weights[:, None])
     return values, kl, logit_gradient(slope, student_log)
 
 
-def _softened(name: str, settings: Divergence) -> Callable[[Tensor, Tensor, float], Valued]:
-    """A divergence between the target and the student, both at their temperatures.
+def _compare(name: str, settings: Divergence, teacher_log: Tensor, student_log: Tensor) -> Valued:
+    """A divergence's values [n] and slope [n, V], between the target and the student.
 
-    Multiplied by the square of the student's temperature, as gradients by its logits fall with
-    that square (Hinton et al., arXiv 1503.02531, section 2): the learning rate and the weight
-    beside a cross-entropy keep their meaning. The target is a constant to the gradient.
+    Both are taken at their temperatures. The values are multiplied by the square of the student's,
+    since gradients by its logits fall with that square (Hinton et al., arXiv 1503.02531, section
+    2): the learning rate and the weight beside a cross-entropy keep their meaning. The target is a
+    constant to the gradient.
     """
+    divergence = DIVERGENCES[name]
+    if settings.plain:
+        return divergence(teacher_log, student_log, settings.beta)
     heat = settings.temperature
-
-    def compare(teacher_log: Tensor, student_log: Tensor, beta: float) -> Valued:
-        student = _log_softmax_(student_log / heat)
-        target = teacher_log.div_(settings.target_temperature)
-        if settings.veto:
-            target.add_(student, alpha=settings.veto)
-        values, slope = DIVERGENCES[name](_log_softmax_(target), student, beta)
-        # A gradient by the logits sums to 0, so it stands for a slope of the raw distribution.
-        return heat**2 * values, logit_gradient(slope, student).mul_(heat)
-
-    return compare
+    student = _log_softmax_(student_log / heat)
+    target = teacher_log.div_(settings.target_temperature)
+    if settings.veto:
+        target.add_(student, alpha=settings.veto)
+    values, slope = divergence(_log_softmax_(target), student, settings.beta)
+    # A gradient by the logits sums to 0, so it stands for a slope of the raw distribution.
+    return heat**2 * values, logit_gradient(slope, student).mul_(heat)
 
 
 def _log_softmax_(logits: Tensor) -> Tensor:

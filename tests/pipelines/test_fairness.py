@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from pipelines.stages.fairness import (
     longer,
 )
 from skd.errors import UserError
-from skd.results.runs import RunCost, TrainedRun, Validation
+from skd.results.runs import Preparation, RunCost, TrainedRun, Validation
 from skd.training.settings import Distill, Optimisation, changed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +35,17 @@ def params() -> Parameters:
     return read_parameters(Parameters, file=ROOT / "profiles" / "embedded.yaml")
 
 
-def taken(tokens: int = 0, seconds: float = 0.0, metric: float = 0.0) -> TrainedRun:
+def taken(
+    tokens: int = 0, seconds: float = 0.0, metric: float = 0.0, own: int = 0, before: float = 0.0
+) -> TrainedRun:
+    """A run of which the teacher's own responses took `own` tokens and `before` seconds."""
     return TrainedRun(
         steps=100,
         best_step=100,
         prompts=800,
         response_tokens=1,
         student_sampled_tokens=tokens,
+        teacher_sampled_tokens=own,
         teacher_passes=0,
         teacher_tokens=0,
         acceptance_rate=None,
@@ -48,7 +53,8 @@ def taken(tokens: int = 0, seconds: float = 0.0, metric: float = 0.0) -> Trained
         training_rows=1,
         dropped_prompts=0,
         cut_responses=0,
-        cost=RunCost(seconds, seconds, {}, None),
+        cost=RunCost(seconds + before, seconds + before, {}, None),
+        preparation=Preparation(before, own),
     )
 
 
@@ -76,19 +82,35 @@ costs = st.floats(min_value=0.1, max_value=1e4)
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 10_000), costs), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.integers(1, 10_000), costs, st.integers(0, 10_000), costs),
+        min_size=1,
+        max_size=6,
+    ),
     st.sampled_from(list(BUDGETS)),
 )
 def test_a_budget_is_what_the_most_expensive_took(
-    pairs: list[tuple[int, float]], view: str
+    costs: list[tuple[int, float, int, float]], view: str
 ) -> None:
-    runs = {str(i): taken(*pair) for i, pair in enumerate(pairs)}
-    cost = {name: BUDGETS[view](facts) for name, facts in runs.items()}
+    runs = {
+        str(i): taken(tokens, seconds, own=own, before=before)
+        for i, (tokens, seconds, own, before) in enumerate(costs)
+    }
+    spent = {name: BUDGETS[view](run) for name, run in runs.items()}
+    budget = max(one.whole for one in spent.values())
     found = factors(runs, view)
     assert min(found.values()) == pytest.approx(1.0)
     for name, factor in found.items():
-        spent = factor * cost[name]
-        assert spent == pytest.approx(max(cost.values())) or factor == LONGEST
+        one = spent[name]
+        takes = one.once + factor * (one.whole - one.once)
+        assert takes == pytest.approx(budget) or factor == LONGEST
+
+
+def test_the_teachers_own_tokens_are_counted_once() -> None:
+    """`seq_kd` generates nothing while it trains, and its responses are not free."""
+    runs = {"seq_kd": taken(0, own=5000), "skd": taken(900, own=100), "sft": taken()}
+    runs["skd"] = replace(runs["skd"], preparation=Preparation())  # replacements: step by step
+    assert factors(runs, "tokens") == {"seq_kd": 1.0, "skd": 5.0, "sft": 1.0}
 
 
 def test_what_takes_nothing_keeps_its_steps() -> None:

@@ -136,22 +136,24 @@ def test_the_loss_of_a_batch_is_that_of_its_rows_one_by_one(method, step, tmp_pa
         run.pair.teacher.double()
     (prepared,) = prepare_steps(run, step)
     batch, taught = prepared.batch, {example.prompt + example.response for example in TAUGHT}
-    total, kl = batch_loss(run, batch)
+    total, kl = batch_loss(run, batch, 0.0)
     total.backward()
     gradients = [parameter.grad for parameter in student.parameters()]
     student.zero_grad(set_to_none=True)
     wanted, wanted_kl = torch.zeros(()), torch.zeros(())
-    for tokens, start, stop in zip(batch.tokens, batch.prompt_lengths, batch.lengths, strict=True):
+    replaced = torch.zeros_like(batch.tokens, dtype=torch.bool)
+    if batch.replaced is not None:
+        replaced |= batch.replaced
+    rows = zip(batch.tokens, replaced, batch.prompt_lengths, batch.lengths, strict=True)
+    for tokens, marks, start, stop in rows:
         ids, response = tokens[None, :stop], slice(int(start) - 1, int(stop) - 1)
         ours = student(input_ids=ids, use_cache=False).logits[0, response, :SIZE]
         with torch.no_grad():
             theirs = teacher(input_ids=ids, use_cache=False).logits[0, response, :SIZE]
         own_loss = row.otherwise_loss is not None and tuple(ids[0].tolist()) in taught
         loss = row.otherwise_loss if own_loss else row.loss
-        targets = tokens[start:stop]
-        nowhere = torch.zeros_like(targets, dtype=torch.bool)
         wanted = wanted + written_loss(
-            loss, run.settings.divergence, ours, theirs, targets, nowhere
+            loss, run.settings.divergence, ours, theirs, tokens[start:stop], marks[start:stop]
         )
         wanted_kl = (
             wanted_kl + FORMULAS["forward_kl"](theirs.softmax(-1), ours.softmax(-1), 0).sum()

@@ -24,15 +24,20 @@ SKD_STAGES |= {"sweep", "fairness", "scaling@narrow"}
 RULES = [{"rule": "min_prob", "value": 0.3}, {"rule": "ratio", "value": 0.5}]
 
 
-def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m WORDS` in the project."""
     return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", *words],
         cwd=root,
         env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return python(root, "dvc", *arguments)
 
 
 def repro(root: Path, *arguments: str) -> str:
@@ -211,20 +216,14 @@ def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_
 
 
 def test_two_revisions_are_compared_with_tests(project) -> None:
-    def page(*revisions: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pipelines.compare", *revisions],
-            cwd=project, env=environment(), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    made = page("HEAD~1", "HEAD")
+    made = python(project, "pipelines.compare", "HEAD~1", "HEAD")
     assert made.returncode == 0, made.stderr
     assert "| `methods.skd.acceptance.value` | `1.0` | `7.0` |" in made.stdout
     rows = [line for line in made.stdout.splitlines() if line.startswith(("| `sft`", "| `skd`"))]
     assert len(rows) == 2
     assert "+0.0 … +0.0" in rows[0]  # it was not touched
     assert "= tie" in rows[0]
-    wrong = page("HEAD", "nowhere")
+    wrong = python(project, "pipelines.compare", "HEAD", "nowhere")
     assert wrong.returncode == 2
     assert "no revision nowhere" in wrong.stderr
     assert "Traceback" not in wrong.stderr
@@ -303,16 +302,16 @@ def test_a_killed_run_goes_on_where_it_was(project, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "stage", "message"),
+    ("change", "words", "message"),
     [
         (
             lambda p: p["distill"].update(blocksize=4),
-            "prepare",
+            ["dvc", "repro", "-f", "--single-item", "code"],
             "unknown parameter 'distill.blocksize'",
         ),
         (
             lambda p: p["budget"]["summarization"].update(max_prompt_tokens=10),
-            "sft",
+            ["pipelines.stages.sft"],
             "over max_prompt_tokens=10",
         ),
         (
@@ -320,19 +319,19 @@ def test_a_killed_run_goes_on_where_it_was(project, tmp_path) -> None:
                 teacher={"kind": "folder", "path": "nowhere"},
                 student={"kind": "layers", "keep": [0]},
             ),
-            "base",
+            ["pipelines.stages.base"],
             "models.teacher.path: nowhere is no model folder",
         ),
     ],
 )
 def test_a_mistake_ends_a_stage_with_one_message_and_nothing_half_written(
-    project, change, stage, message
+    project, change, words, message
 ) -> None:
-    dvc(project, "checkout")  # a forced stage that failed has lost its former outputs
+    """DVC hands the message on; the other stages are run as it runs them, without it."""
     original = (project / "params.yaml").read_text()
     try:
         edit(project, change)
-        ended = dvc(project, "repro", "-f", "--single-item", stage)
+        ended = python(project, *words)
     finally:
         (project / "params.yaml").write_text(original)
     assert ended.returncode != 0

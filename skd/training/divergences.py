@@ -29,13 +29,12 @@ def logit_gradient(slope: Tensor, student: LogProbabilities) -> Tensor:
 def forward_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(teacher ‖ student): the paper's main divergence."""
     p = teacher.exp()
-    return _terms(p, teacher, student, out=teacher).sum(-1), p.neg_()
+    return _terms(p, teacher, student, out=teacher)[0], p.neg_()
 
 
 def reverse_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
     """KL(student ‖ teacher)."""
-    slope = _terms(student.exp(), student, teacher, out=teacher)
-    return slope.sum(-1), slope
+    return _terms(student.exp(), student, teacher, out=teacher)
 
 
 def jsd(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
@@ -48,8 +47,8 @@ def jsd(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Va
         return (reverse_kl if beta else forward_kl)(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
     mixture = _log_(_mixture(p, q, beta))
-    values = beta * _terms(p, teacher, mixture, out=teacher).sum(-1)
-    slope = _terms(q, student, mixture, out=mixture).mul_(1.0 - beta)
+    values = beta * _terms(p, teacher, mixture, out=teacher)[0]
+    slope = _terms(q, student, mixture, out=mixture)[1].mul_(1.0 - beta)
     return values + slope.sum(-1), slope
 
 
@@ -59,7 +58,7 @@ def skew_kl(teacher: LogProbabilities, student: LogProbabilities, beta: float) -
         return forward_kl(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
     mixture = _mixture(p, q, beta)
-    values = _terms(p, teacher, _log_(mixture.clone()), out=teacher).sum(-1)
+    values, _ = _terms(p, teacher, _log_(mixture.clone()), out=teacher)
     slope = _nought_where_empty(p.mul_(q).div_(mixture), mixture)
     return values, slope.mul_(beta - 1.0)
 
@@ -70,9 +69,9 @@ def skew_rkl(teacher: LogProbabilities, student: LogProbabilities, beta: float) 
         return reverse_kl(teacher, student, beta)
     p, q = teacher.exp(), student.exp()
     mixture = _mixture(q, p, beta)
-    terms = _terms(q, student, _log_(mixture.clone()), out=teacher)
+    values, terms = _terms(q, student, _log_(mixture.clone()), out=teacher)
     share = _nought_where_empty(q.square_().div_(mixture), mixture)
-    return terms.sum(-1), terms.sub_(share, alpha=beta)
+    return values, terms.sub_(share, alpha=beta)
 
 
 def total_variation(teacher: LogProbabilities, student: LogProbabilities, beta: float) -> Valued:
@@ -121,9 +120,14 @@ def _weighted(weights: Tensor, valued: Valued) -> Valued:
     return values.masked_fill_(none, 0.0), slope.masked_fill_(none[:, None], 0.0)
 
 
-def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities, out: Tensor) -> Tensor:
-    """p (log p - log q), written over `out`; 0 where p is, whatever q is there."""
-    return _nought_where_empty(torch.sub(log_p, log_q, out=out).mul_(p), p)
+def _terms(p: Tensor, log_p: LogProbabilities, log_q: LogProbabilities, out: Tensor) -> Valued:
+    """p (log p - log q), written over `out`, and its sums [N]; 0 where p is, whatever q is."""
+    terms = torch.sub(log_p.clamp_min_(_LOG_OF_NOUGHT), log_q, out=out).mul_(p)
+    values = terms.sum(-1)
+    # 0 · ∞: a token that both exclude. To look for it in each term would cost half as much again.
+    if bool(values.isnan().any()):
+        values = _nought_where_empty(terms, p).sum(-1)
+    return values, terms
 
 
 def _log_(p: Tensor) -> LogProbabilities:

@@ -344,7 +344,9 @@ def speculative(runs: int) -> Found:
                 student="the teacher's first layers",
                 draft_layers=_DRAFT_LAYERS,
                 acceptance_length=round(made.acceptance_length, 2),
-                accepted_percent=round(100 * made.kept / max(1, made.kept + made.blocks), 1),
+                accepted_percent=round(
+                    100 * made.drafts.kept / max(1, made.drafts.kept + made.drafts.blocks), 1
+                ),
             )
         }
     }

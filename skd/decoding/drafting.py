@@ -35,12 +35,12 @@ DRAFTED: dict[str, tuple[Sampling, Rule]] = {
 
 
 @dataclass(frozen=True)
-class Response:
+class DecodedPrompt:
     ids: list[int]
     decoded: Decoded | None = None  # how the draft fared, where our own decoder ran
 
 
-Way = Callable[[Sequence[int], Tensor], Response]
+Way = Callable[[Sequence[int], Tensor], DecodedPrompt]
 
 
 def draft_worth(
@@ -79,15 +79,17 @@ def draft_worth(
 def _ways(
     student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: Vocabulary, length: int
 ) -> dict[str, Way]:
-    def plain(sampling: Sampling, prompt: Sequence[int], noise: Tensor) -> Response:
-        return Response(_ids(sample(teacher, [prompt], vocabulary, sampling, length, noise)))
+    def plain(sampling: Sampling, prompt: Sequence[int], noise: Tensor) -> DecodedPrompt:
+        return DecodedPrompt(_ids(sample(teacher, [prompt], vocabulary, sampling, length, noise)))
 
-    def drafted(sampling: Sampling, rule: Rule, prompt: Sequence[int], noise: Tensor) -> Response:
+    def drafted(
+        sampling: Sampling, rule: Rule, prompt: Sequence[int], noise: Tensor
+    ) -> DecodedPrompt:
         made = speculate(student, teacher, [prompt], vocabulary, sampling, length, noise, rule)
-        return Response(_ids(made.rollout), made)
+        return DecodedPrompt(_ids(made.rollout), made)
 
-    def assisted(prompt: Sequence[int], _: Tensor) -> Response:
-        return Response(assist(student, teacher, prompt, vocabulary, GREEDY, length))
+    def assisted(prompt: Sequence[int], _: Tensor) -> DecodedPrompt:
+        return DecodedPrompt(assist(student, teacher, prompt, vocabulary, GREEDY, length))
 
     return {
         **{name: partial(plain, sampling) for name, sampling in PLAIN.items()},
@@ -98,9 +100,9 @@ def _ways(
 
 def _in_turns(
     ways: dict[str, Way], prompts: Sequence[Sequence[int]], noise: Tensor
-) -> tuple[dict[str, list[Response]], dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, list[DecodedPrompt]], dict[str, float], dict[str, str]]:
     """-> per way its responses and CPU seconds, and why a way was refused."""
-    made: dict[str, list[Response]] = {name: [] for name in ways}
+    made: dict[str, list[DecodedPrompt]] = {name: [] for name in ways}
     seconds, refused = dict.fromkeys(ways, 0.0), {}
     rows = range(len(prompts))
     for i, counted in ((0, False), *((row, True) for row in rows)):  # the first round warms up
@@ -119,7 +121,7 @@ def _in_turns(
     return made, seconds, refused
 
 
-def _equal(made: list[Response], alone: list[Response]) -> int:
+def _equal(made: list[DecodedPrompt], alone: list[DecodedPrompt]) -> int:
     return sum(one.ids == own.ids for one, own in zip(made, alone, strict=True))
 
 
@@ -130,11 +132,11 @@ def _ids(rollout: Rollout) -> list[int]:
     return ids
 
 
-def _speed(made: list[Response], seconds: float) -> float:
+def _speed(made: list[DecodedPrompt], seconds: float) -> float:
     return sum(len(one.ids) for one in made) / seconds
 
 
-def _fate(made: list[Response]) -> tuple[float | None, float | None]:
+def _fate(made: list[DecodedPrompt]) -> tuple[float | None, float | None]:
     """Percent of the drafted tokens that were kept, and tokens per teacher pass.
 
     None where nobody counted them.
@@ -144,6 +146,7 @@ def _fate(made: list[Response]) -> tuple[float | None, float | None]:
         return None, None
     emitted = sum(each.rollout.batch.response_tokens for each in decoded)
     drafted, kept, blocks = (
-        sum(getattr(each, name) for each in decoded) for name in ("drafted", "kept", "blocks")
+        sum(getattr(each.drafts, name) for each in decoded)
+        for name in ("drafted", "kept", "blocks")
     )
     return 100 * kept / max(1, drafted), emitted / max(1, blocks)

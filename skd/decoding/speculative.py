@@ -28,25 +28,30 @@ from skd.engine.states import head
 Rule = Literal["match", "rejection"]
 
 
+@dataclass
+class DraftCount:
+    """How drafts fared, over all rows."""
+
+    # Rows × rounds: drafts that were verified
+    blocks: int = 0
+    # Tokens proposed in them
+    drafted: int = 0
+    # Of them accepted
+    kept: int = 0
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """Responses of the teacher, and how the drafts fared.
+    """Responses of the teacher, and how the drafts fared."""
 
-    rollout  the rows in the order given; `ranks` and `replaced` are not filled
-    blocks   rows x rounds: verified drafts
-    drafted  tokens proposed in them, within the budget
-    kept     of them accepted
-    """
-
+    # The rows in the order given; `ranks` and `replaced` are not filled
     rollout: Rollout
-    blocks: int
-    drafted: int
-    kept: int
+    drafts: DraftCount
 
     @property
     def acceptance_length(self) -> float:
         """Emitted tokens per teacher pass of a row; plain decoding has 1."""
-        return self.rollout.batch.response_tokens / max(1, self.blocks)
+        return self.rollout.batch.response_tokens / max(1, self.drafts.blocks)
 
 
 @torch.no_grad()
@@ -61,54 +66,78 @@ def speculate(
     rule: Rule = "match",
     block_size: int | Literal["auto"] = "auto",
 ) -> Decoded:
-    """One response of `teacher` per prompt. noise: [3, B, max_new_tokens], see `uniform_noise`.
+    """One response of `teacher` per prompt.
 
     match      both models draw with the same Gumbel noise and a draft is accepted where they agree:
                the output IS what plain sampling by the teacher with that noise gives
     rejection  Leviathan et al. (2211.17192): the output follows the teacher's distribution
 
     At temperature 0 both are greedy decoding.
+
+    Args:
+        noise: [3, B, max_new_tokens], see `uniform_noise`.
+
+    Raises:
+        ValueError: a prompt is empty, or the noise has another shape.
     """
     pace = Pace(block_size, [draft, teacher])
     nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
     spare = pace.largest + 1
     rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
     done: list[Rows] = []
-    cost = Cost(Stopwatch(teacher.device))
-    blocks = drafted = kept = 0
+    cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
     with evaluating(draft, teacher):
-        drafter, judge = (CachedModel(model, *rows.tokens.shape) for model in (draft, teacher))
-        for model in (drafter, judge):
+        cached = [CachedModel(model, *rows.tokens.shape) for model in (draft, teacher)]
+        for model in cached:
             prefill(model, rows)
         live = len(rows.alive)
         while live:
-            gamma = pace.block_size
-            steps = torch.arange(gamma + 1, device=rows.known.device)
-            positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
-            drawn_from = _draft(drafter, rows, vocabulary, sampling, positions[:, :-1], rule)
-            states = judge.states(
-                rows.tokens.gather(1, positions - 1), positions - 1, int(positions.max())
-            )
-            logits = allowed(head(teacher, states.flatten(0, 1)), vocabulary)
-            logits = logits.view(*positions.shape, -1)
-            accepted, tokens = RULES[rule](rows, positions, logits, drawn_from, sampling)
-            agreed = accepted.int().cumprod(-1).sum(-1)  # [B] leading accepted drafts
-            proposed = rows.tokens.gather(1, positions)
-            rows.tokens.scatter_(
-                1, positions, torch.where(steps < agreed[:, None], proposed, tokens)
-            )
-            emitted = rows.usable(positions, vocabulary.eos) & (steps <= agreed[:, None])
-            counted = int((emitted & (steps < agreed[:, None])).sum())
-            blocks, drafted, kept = blocks + live, drafted + live * gamma, kept + counted
-            pace.learn(counted, live)
-            cost.student_tokens += live * gamma
-            cost.teacher_passes += 1
-            cost.teacher_tokens += live * (gamma + 1)
-            rows.advance(emitted.sum(-1), vocabulary.eos)
-            live = int(rows.alive.sum())
-            rows = drop_finished(rows, live, (drafter, judge), done)
-    rollout = gather([*done, rows], vocabulary, cost, interleaved=False)
-    return Decoded(rollout, blocks, drafted, kept)
+            live = _block(cached, rows, live, vocabulary, sampling, rule, pace, cost, drafts)
+            rows = drop_finished(rows, live, cached, done)
+    return Decoded(gather([*done, rows], vocabulary, cost, interleaved=False), drafts)
+
+
+def _block(
+    cached: Sequence[CachedModel],
+    rows: Rows,
+    live: int,
+    vocabulary: Vocabulary,
+    sampling: Sampling,
+    rule: Rule,
+    pace: Pace,
+    cost: Cost,
+    drafts: DraftCount,
+) -> int:
+    """One round: γ drafted tokens, one teacher pass, the leading accepted run and one token more.
+
+    The token behind that run is the teacher's: what stands instead of the first rejected draft, or
+    the bonus token behind a draft that was kept whole.
+
+    live: rows that are not done; gives how many go on.
+    """
+    drafter, judge = cached
+    gamma = pace.block_size
+    steps = torch.arange(gamma + 1, device=rows.known.device)
+    positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
+    drawn_from = _draft(drafter, rows, vocabulary, sampling, positions[:, :-1], rule)
+    before = positions - 1  # states at i-1 predict token i
+    states = judge.states(rows.tokens.gather(1, before), before, int(positions.max()))
+    logits = allowed(head(judge.model, states.flatten(0, 1)), vocabulary)
+    logits = logits.view(*positions.shape, -1)  # [B, γ+1, V]
+    accepted, instead = RULES[rule](rows, positions, logits, drawn_from, sampling)
+    agreed = accepted.int().cumprod(-1).sum(-1)[:, None]  # [B, 1] leading accepted drafts
+    drafted = rows.tokens.gather(1, positions)
+    rows.tokens.scatter_(1, positions, torch.where(steps < agreed, drafted, instead))
+    emitted = rows.usable(positions, vocabulary.eos) & (steps <= agreed)
+    kept = int((emitted & (steps < agreed)).sum())
+    rows.advance(emitted.sum(-1), vocabulary.eos)
+    pace.learn(kept, live)
+    drafts.blocks, drafts.drafted = drafts.blocks + live, drafts.drafted + live * gamma
+    drafts.kept += kept
+    cost.student_tokens += live * gamma
+    cost.teacher_passes += 1
+    cost.teacher_tokens += live * (gamma + 1)
+    return int(rows.alive.sum())
 
 
 def _draft(

@@ -53,6 +53,8 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     A token is thus a pure function of its distribution and its own uniform, whatever the
     batch around it; it is also ten times faster than `torch.multinomial`.
     """
+    assert probabilities.ndim == 2
+    assert uniform.shape == probabilities.shape[:1]
     cdf = probabilities.cumsum(-1)
     point = uniform.to(cdf.dtype)[:, None] * cdf[:, -1:]
     # right=True skips tokens of probability 0, which add nothing to the CDF.
@@ -63,4 +65,6 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 def rank(logits: Tensor, ids: Tensor) -> Tensor:
     """[N, V], [N] -> [N] how many tokens have a strictly larger logit (0: the most likely)."""
+    assert logits.ndim == 2
+    assert ids.shape == logits.shape[:1]
     return (logits > logits.gather(-1, ids[:, None])).sum(-1)

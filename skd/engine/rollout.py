@@ -31,9 +31,12 @@ class Noise(IntEnum):
 
 @dataclass
 class Cost:
-    watch: Stopwatch  # SAMPLING and TEACHER
-    student_tokens: int = 0  # proposed by live rows, thrown-away ones included
-    teacher_tokens: int = 0  # scored for live rows
+    # Of the phases SAMPLING and TEACHER
+    watch: Stopwatch
+    # Proposed by live rows, thrown-away ones included
+    student_tokens: int = 0
+    # Scored for live rows
+    teacher_tokens: int = 0
     teacher_passes: int = 0
 
 
@@ -79,6 +82,13 @@ class Rows:
         prompts: Sequence[Sequence[int]], noise: Tensor, spare: int, pad_id: int, states: Tensor
     ) -> Rows:
         """Prompts alone. `spare` slots take proposals beyond the budget; `states`: [d] of zeros."""
+        if noise.ndim != 3 or noise.shape[:2] != (len(Noise), len(prompts)):
+            raise ValueError(
+                f"the noise has the shape {tuple(noise.shape)}; expected "
+                f"({len(Noise)}, {len(prompts)}, max_new_tokens), as `uniform_noise` makes it"
+            )
+        if not all(len(prompt) for prompt in prompts):
+            raise ValueError("a prompt is empty: no position would predict its first token")
         tokens, lengths = pad(prompts, pad_id)
         tokens, lengths, noise = (on_device(x, states.device) for x in (tokens, lengths, noise))
         slots = tokens.shape[1] + noise.shape[-1] + spare

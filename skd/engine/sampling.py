@@ -61,11 +61,14 @@ def sample(
 ) -> Rollout:
     """Sample one response per prompt, the teacher correcting proposals if there is one.
 
-    noise: [3, B, max_new_tokens] uniforms in [0, 1), see `uniform_noise`. Both models are
-    in evaluation mode meanwhile. Without a teacher this is plain sampling.
+    Both models are in evaluation mode meanwhile. Without a teacher this is plain sampling.
+
+    Args:
+        noise: [3, B, max_new_tokens] uniforms in [0, 1), see `uniform_noise`.
+
+    Raises:
+        ValueError: a prompt is empty, or the noise has another shape.
     """
-    if not all(len(prompt) for prompt in prompts):
-        raise ValueError("a prompt is empty: there is no position to predict the first token from")
     models = [student]
     if interleaving is not None:
         interleaving = interleaving.of_rows(len(prompts))

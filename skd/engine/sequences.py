@@ -57,6 +57,22 @@ class TokenBatch:
     teacher_states: Tensor | None = None
     otherwise: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        rows, slots = self.tokens.shape
+        wanted: dict[str, tuple[int, ...]] = {
+            "prompt_lengths": (rows,),
+            "lengths": (rows,),
+            "replaced": (rows, slots),
+            "teacher_states": (rows, slots),
+            "otherwise": (rows,),
+        }
+        for name, shape in wanted.items():
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape[: len(shape)]) != shape:
+                raise ValueError(
+                    f"{name} has the shape {tuple(tensor.shape)} beside tokens of {rows, slots}"
+                )
+
     @property
     def response_mask(self) -> Tensor:
         """[B, L] True at the tokens that enter the loss: no prompt, no padding."""

@@ -42,6 +42,8 @@ def final_states(
 
     `used` bounds the slots that are attended to: one more than the largest position.
     """
+    assert tokens.ndim == 2
+    assert positions.shape in (tokens.shape, (1, tokens.shape[1]))
     output = decoder_of(model)(
         input_ids=tokens,
         position_ids=positions,

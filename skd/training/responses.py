@@ -54,7 +54,7 @@ class Responses:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlannedRow:
     """One row of a batch: a prompt, and where its response comes from."""
 
     prompt: int  # its place in the known responses
@@ -106,7 +106,7 @@ class Responder:
             watch.lap(Phase.TEACHER)
         return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
 
-    def _rollouts(self, rows: Sequence[Row], key: Key) -> dict[Response, Rollout]:
+    def _rollouts(self, rows: Sequence[PlannedRow], key: Key) -> dict[Response, Rollout]:
         """A rollout for each sampled source. A row's random numbers do not depend on the others."""
         rollouts = {}
         noise = None
@@ -127,19 +127,21 @@ class Responder:
             )
         return rollouts
 
-    def _interleaving(self, rows: Sequence[Row]) -> Interleaving:
+    def _interleaving(self, rows: Sequence[PlannedRow]) -> Interleaving:
         assert self.pair.teacher is not None
         progress = torch.tensor([row.progress for row in rows], dtype=torch.float64)
         return Interleaving(
             self.pair.teacher, self.acceptance, self.distill.teacher_sampling, progress
         )
 
-    def _example(self, row: Row) -> TokenExample:
+    def _example(self, row: PlannedRow) -> TokenExample:
         """The known response of a row. A row that is sampled takes its prompt from it."""
         source = Response.GROUND_TRUTH if row.source.sampled else row.source
         return self.known[source][row.prompt]
 
-    def _merge(self, rows: Sequence[Row], rollouts: Mapping[Response, Rollout]) -> TokenBatch:
+    def _merge(
+        self, rows: Sequence[PlannedRow], rollouts: Mapping[Response, Rollout]
+    ) -> TokenBatch:
         """One batch of sampled and known responses, each in its row."""
         marks = None
         if self.method.otherwise_loss is not None:
@@ -165,7 +167,7 @@ class Responder:
 
     @torch.no_grad()
     def _teach(
-        self, batch: TokenBatch, rows: Sequence[Row], rollouts: Mapping[Response, Rollout]
+        self, batch: TokenBatch, rows: Sequence[PlannedRow], rollouts: Mapping[Response, Rollout]
     ) -> tuple[TokenBatch, int, int]:
         """The batch with the teacher's states: fresh ones in rows that need and do not have them.
 
@@ -205,7 +207,7 @@ class Responder:
 
 def plan_rows(
     method: Method, prompts: Sequence[int], progress: Sequence[float], key: Key
-) -> list[Row]:
+) -> list[PlannedRow]:
     """Where each prompt's response comes from: one coin per prompt, of the run's own generator.
 
     Each prompt is planned at its own progress, so that a rollout for several steps changes the
@@ -215,15 +217,17 @@ def plan_rows(
     first, second = (method.response, False), (method.otherwise, True)
     asked = list(zip(prompts, progress, strict=True))
     if method.paired:
-        return [Row(prompt, *source, at) for prompt, at in asked for source in (first, second)]
+        return [
+            PlannedRow(prompt, *source, at) for prompt, at in asked for source in (first, second)
+        ]
     coins = torch.rand(len(prompts), generator=generator(*key, "coin"), dtype=torch.float64)
     return [
-        Row(prompt, *(first if at >= method.start and coin < method.coin else second), at)
+        PlannedRow(prompt, *(first if at >= method.start and coin < method.coin else second), at)
         for (prompt, at), coin in zip(asked, coins.tolist(), strict=True)
     ]
 
 
-def _places(rows: Sequence[Row], source: Response) -> list[int]:
+def _places(rows: Sequence[PlannedRow], source: Response) -> list[int]:
     return [place for place, row in enumerate(rows) if row.source is source]
 
 

@@ -143,7 +143,7 @@ def test_a_perfect_draft_is_kept_whole_and_brings_a_token_more() -> None:
     asked = prompts(8, seed=1)
     made = speculate(TEACHER, TEACHER, asked, VOCABULARY, Sampling(), LENGTH, noise(8), "match", 4)
     rounds = sum(-(-len(response) // 5) for response in responses(made.rollout))
-    assert made.blocks == rounds
+    assert made.drafts.blocks == rounds
     assert made.acceptance_length == pytest.approx(sum(map(len, responses(made.rollout))) / rounds)
 
 

@@ -20,7 +20,7 @@ from skd.data.record import ExampleRow, read_examples
 from skd.engine.cache import check_decoder
 from skd.errors import UserError
 from skd.models.layers import keep_layers
-from skd.models.loading import load_model, load_tokenizer, write_reference
+from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair
 from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel
@@ -46,20 +46,20 @@ def materialise(
         path = Path(settings.path).expanduser().resolve()
         if not (path / "config.json").exists():
             raise UserError(f"{parameter}.path: {settings.path} is no model folder (config.json)")
-        write_reference(
-            target,
+        reference = ModelReference(
             path=str(path),
-            # Later stages and scratch folders depend on this: a path says nothing of its content.
+            # Later stages and scratch folders depend on it
             sha256=fingerprint(path),
             trust_remote_code=models.trust_remote_code,
         )
+        write_reference(target, reference)
     elif isinstance(settings, HubModel):
-        write_reference(
-            target,
+        reference = ModelReference(
             id=settings.id,
             revision=_commit(settings, parameter),
             trust_remote_code=models.trust_remote_code,
         )
+        write_reference(target, reference)
     else:
         part = keep_layers(load_model(teacher_folder), settings.keep)
         save_model(part, load_tokenizer(teacher_folder), target)

@@ -118,7 +118,8 @@ def origin(settings: StudentModel, folder: Path, teacher: ModelOrigin | None = N
         license = settings.license or licences.of_folder(path)
         return ModelOrigin(settings.kind, license, name=path.name)
     if isinstance(settings, HubModel):
-        commit = read_reference(folder)["revision"]
+        commit = read_reference(folder).revision
+        assert commit is not None
         license = settings.license or licences.of_hub(settings.id, commit)
         return ModelOrigin(settings.kind, license, id=settings.id, revision=commit)
     if isinstance(settings, LayersModel):

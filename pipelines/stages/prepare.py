@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("task", metavar="TASK", help="a row of `data` in params.yaml")
     task = parser.parse_args(argv).task
     result = prepare(read_parameters(Parameters, task).row, task, Path())
-    rows = ", ".join(f"{split} {facts.rows}" for split, facts in result.card.splits.items())
+    rows = ", ".join(f"{split} {each.rows}" for split, each in result.card.splits.items())
     print(f"data/{task}: {rows} ({result.took.seconds:.1f} s)")
 
 

@@ -35,14 +35,14 @@ def prepare(data: Data, name: str, root: Path) -> DataCard:
     """
     prompt = _prompt(data, name)
     loaded = sources.load(data, name, root)
-    apart, found = disjoint(loaded.splits, name, data.duplicates)
+    apart, repeated = disjoint(loaded.splits, name, data.duplicates)
     splits = cutting.limit(apart, data)
     for split in SPLITS:
         if not splits.get(split):
             raise UserError(
                 f"data.{name}: the {split} split is empty; give it rows or a smaller size elsewhere"
             )
-    duplicates = Duplicates(across_splits=found, dropped=found, merged=loaded.merged)
+    duplicates = Duplicates(across_splits=repeated, dropped=repeated, merged=loaded.merged)
     return _write(root / "data" / name, data, prompt, splits, duplicates, loaded.skipped)
 
 
@@ -59,11 +59,11 @@ def prepare_test(
         UserError: bad rows, a source text that was trained on, an empty split, a bad prompt.
     """
     loaded = sources.load(data, name, root)
-    unseen, found = _unseen(loaded.splits["test"], data, name, trained)
+    unseen, repeated = _unseen(loaded.splits["test"], data, name, trained)
     splits = cutting.limit({"test": unseen}, data)
     if not splits["test"]:
         raise UserError(f"data.{name}: the test split is empty; give it rows")
-    duplicates = Duplicates(across_splits=found, dropped=found, merged=loaded.merged)
+    duplicates = Duplicates(across_splits=repeated, dropped=repeated, merged=loaded.merged)
     own = prompt if data.prompt is None else _prompt(data, name)
     return _write(root / TEST_SETS / name, data, own, splits, duplicates, loaded.skipped)
 
@@ -130,7 +130,7 @@ def disjoint(
     """
     owners: dict[str, tuple[str, Record]] = {}
     kept: dict[str, list[Record]] = {}
-    found = 0
+    repeated = 0
     for split in PRECEDENCE:
         kept[split] = []
         for record in splits.get(split, []):
@@ -139,7 +139,7 @@ def disjoint(
             if owner == split:
                 kept[split].append(record)
                 continue
-            found += 1
+            repeated += 1
             if duplicates == "error":
                 raise UserError(
                     f"data.{name}: {split} ({record.origin}) repeats a source text of {owner} "
@@ -149,7 +149,7 @@ def disjoint(
     ordered = {split: kept[split] for split in SPLITS}
     if PRETRAIN in splits:
         ordered[PRETRAIN] = splits[PRETRAIN]
-    return ordered, found
+    return ordered, repeated
 
 
 def _prompt(data: Data, name: str) -> str:

@@ -63,25 +63,25 @@ def _rng(data: Data, stream: str) -> random.Random:
 
 
 def _distinct(data: Data, name: str, split: str, size: int, seen: set[str]) -> Iterator[Record]:
-    found = 0
+    made = 0
     for example in GENERATE[data.task](size * PATIENCE, _rng(data, split)):
-        if found == size:
+        if made == size:
             return
         key = normalised(example.source)
         if key in seen:
             continue
         seen.add(key)
-        found += 1
+        made += 1
         yield Record(
             example.source,
             example.target,
             example.references,
             example.pattern,
-            f"{split} row {found}",
+            f"{split} row {made}",
             complete=example.pattern is None,
         )
-    if found < size:
+    if made < size:
         raise UserError(
-            f"data.{name}.{split}_size: the {data.task} generator gave only {found} distinct "
+            f"data.{name}.{split}_size: the {data.task} generator gave only {made} distinct "
             f"sources of the {size} asked for; ask for fewer rows"
         )

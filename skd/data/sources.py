@@ -50,7 +50,7 @@ def _records(
     rows: Mapping[str, list[tables.SourceRow]], named: Columns, data: Data
 ) -> tuple[Splits, int]:
     kept = {split: columns.records(table, named, data.task) for split, table in rows.items()}
-    return kept, sum(len(rows[split]) - len(found) for split, found in kept.items())
+    return kept, sum(len(rows[split]) - len(examples) for split, examples in kept.items())
 
 
 def wanted(data: Data) -> tuple[str, ...]:
@@ -80,6 +80,6 @@ def load(data: Data, name: str, root: Path) -> Loaded:
     Raises:
         UserError: rows that cannot be read, or a source that cannot be reached.
     """
-    found, skipped = READERS[data.source.kind](data, name, root)
-    whole = cutting.cut(found, data, name) if data.tests is None else found
+    splits, skipped = READERS[data.source.kind](data, name, root)
+    whole = cutting.cut(splits, data, name) if data.tests is None else splits
     return Loaded(*cutting.merge(whole), skipped)

@@ -79,5 +79,5 @@ def peak_memory(device: torch.device) -> float | None:
         return torch.cuda.max_memory_allocated(device) / 2**20
     if not _CLEAR.exists():
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-    return int(found[1]) / 2**10 if found else None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+    return int(peak[1]) / 2**10 if peak else None

@@ -70,14 +70,14 @@ def _scores(settings: Comet, segments: Sequence[Segment]) -> dict[Segment, float
     """The raw score of each distinct segment."""
     checkpoint = locate(settings.checkpoint, settings.encoder)
     keys = {segment: _key(checkpoint, segment) for segment in segments}
-    found = known.read(settings.cache, keys.values())
-    unknown = [segment for segment, key in keys.items() if key not in found]
+    known_scores = known.read(settings.cache, keys.values())
+    unknown = [segment for segment, key in keys.items() if key not in known_scores]
     for part in _parts(unknown, settings.bar):
         values = _predict(checkpoint, part)
         scored = dict(zip((keys[segment] for segment in part), values, strict=True))
         known.write(settings.cache, scored)
-        found |= scored
-    return {segment: found[key] for segment, key in keys.items()}
+        known_scores |= scored
+    return {segment: known_scores[key] for segment, key in keys.items()}
 
 
 def _parts(segments: list[Segment], bar: int | None) -> Iterator[list[Segment]]:
@@ -139,8 +139,8 @@ def _fingerprint(files: Sequence[Path]) -> str:
 
 def _state(file: Path) -> tuple[int, ...]:
     """What changes with the file's content, as far as the file system can tell."""
-    found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @lru_cache(maxsize=64)
@@ -178,8 +178,8 @@ def load(checkpoint: Checkpoint) -> Any:
 
 
 def _read(hparams: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(hparams.read_text(encoding="utf-8"))
-    return found
+    values: dict[str, Any] = yaml.safe_load(hparams.read_text(encoding="utf-8"))
+    return values
 
 
 def _folder(name: str, parameter: str, patterns: list[str] | None) -> Path:

@@ -33,10 +33,10 @@ def of_hub(name: str, revision: str) -> str | None:
 
 def stated(readme: str) -> str | None:
     """`license`, or `license_name` where that is `other`; several as one text."""
-    facts = front_matter(readme)
-    licence = facts.get("license")
+    fields = front_matter(readme)
+    licence = fields.get("license")
     if licence == "other":
-        licence = facts.get("license_name") or licence
+        licence = fields.get("license_name") or licence
     if isinstance(licence, list):
         licence = ", ".join(map(str, licence))
     return str(licence) if licence else None
@@ -49,7 +49,7 @@ def front_matter(text: str) -> dict[str, Any]:
         return {}
     ends = [number for number, line in enumerate(lines) if number and line.rstrip() == "---"]
     try:
-        found = yaml.safe_load("\n".join(lines[1 : ends[0]])) if ends else None
+        fields = yaml.safe_load("\n".join(lines[1 : ends[0]])) if ends else None
     except yaml.YAMLError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return fields if isinstance(fields, dict) else {}

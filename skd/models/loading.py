@@ -6,11 +6,11 @@ elsewhere: a user's folder, or a Hub id at a commit. Knows no tasks, losses or s
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,7 +19,9 @@ from transformers import (
 )
 
 from skd.errors import UserError
+from skd.results.files import read_result, write_result
 from skd.results.pair import ModelSize
+from skd.settings import STRICT
 
 REFERENCE = "reference.json"
 
@@ -55,16 +57,27 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def write_reference(folder: Path, **facts: Any) -> None:
-    """Record where a model is instead of copying it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / REFERENCE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+@dataclass(frozen=True, config=STRICT)
+class ModelReference:
+    """reference.json: where a model is, a folder or an id on the Hub, instead of a copy of it."""
+
+    path: str | None = None
+    # Of the folder's contents: a path says nothing of what is there
+    sha256: str | None = None
+    id: str | None = None
+    # A commit of the Hub
+    revision: str | None = None
+    trust_remote_code: bool = False
 
 
-def read_reference(folder: Path) -> dict[str, Any]:
+def write_reference(folder: Path, reference: ModelReference) -> None:
+    """Make a model folder that names a model elsewhere."""
+    write_result(folder / REFERENCE, reference)
+
+
+def read_reference(folder: Path) -> ModelReference:
     """What `write_reference` recorded."""
-    facts: dict[str, Any] = json.loads((folder / REFERENCE).read_text(encoding="utf-8"))
-    return facts
+    return read_result(folder / REFERENCE, ModelReference, "base")
 
 
 def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -72,15 +85,15 @@ def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
         if not (folder / "config.json").exists():
             raise UserError(f"{folder}: no model here (config.json is missing)")
         return str(folder), {"local_files_only": True}
-    facts = read_reference(folder)
-    options = {"trust_remote_code": True} if facts["trust_remote_code"] else {}
-    if "path" in facts:
-        if not Path(facts["path"]).is_dir():
-            raise UserError(
-                f"{facts['path']}: no such model folder; correct models.*.path in params.yaml"
-            )
-        return facts["path"], {"local_files_only": True, **options}
-    return facts["id"], {"revision": facts["revision"], **options}
+    reference = read_reference(folder)
+    options = {"trust_remote_code": True} if reference.trust_remote_code else {}
+    if reference.path is None:
+        return str(reference.id), {"revision": reference.revision, **options}
+    if not Path(reference.path).is_dir():
+        raise UserError(
+            f"{reference.path}: no such model folder; correct models.*.path in params.yaml"
+        )
+    return reference.path, {"local_files_only": True, **options}
 
 
 def _cannot_load(where: str, error: Exception) -> UserError:

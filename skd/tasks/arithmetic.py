@@ -127,8 +127,8 @@ def parse_number(text: str) -> float | None:
     Reads signs (the typographic minus too), thousands separators, decimals, currency signs,
     fractions a/b and exponents. A percent sign, units and a closing period are ignored.
     """
-    found = _opening(text)
-    return None if found is None else found[0]
+    opening = _opening(text)
+    return None if opening is None else opening[0]
 
 
 def plain_number(text: str) -> Number | None:
@@ -138,10 +138,10 @@ def plain_number(text: str) -> Number | None:
     """
     for pattern, written in WRITING:
         text = pattern.sub(written, text)
-    found = _opening(FRACTION.sub(_slashed, text))
-    if found is None:
+    opening = _opening(FRACTION.sub(_slashed, text))
+    if opening is None:
         return None
-    value, rest = found
+    value, rest = opening
     percent = PERCENT.match(rest)
     if percent is not None:
         rest = rest[percent.end() :]

@@ -102,7 +102,7 @@ def _make(
 ) -> Tensor:
     """[Σ response tokens, d] in the examples' order; like lengths go through together."""
     order = sorted(range(len(examples)), key=lambda i: sum(map(len, vars(examples[i]).values())))
-    found: list[Tensor] = [torch.empty(0)] * len(examples)
+    by_example: list[Tensor] = [torch.empty(0)] * len(examples)
     for start in range(0, len(order), rows_at_once):
         rows = order[start : start + rows_at_once]
         batch = collate([examples[i] for i in rows], vocabulary.pad).to(teacher.device)
@@ -110,5 +110,5 @@ def _make(
             states = batch_states(teacher, batch)[batch.predictors].to(teacher.dtype).cpu()
         sizes = [len(examples[i].response) for i in rows]
         for i, part in zip(rows, states.split(sizes), strict=True):
-            found[i] = part
-    return torch.cat(found)
+            by_example[i] = part
+    return torch.cat(by_example)

@@ -11,7 +11,7 @@ import torch
 from pipelines.parameters import read_parameters
 from pipelines.stages.base import Parameters, base, origin
 from skd.models import licences
-from skd.models.loading import write_reference
+from skd.models.loading import ModelReference, write_reference
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import FolderModel, HubModel, LayersModel, StudentModel
 from skd.results.pair import ModelOrigin, PairResult
@@ -98,7 +98,7 @@ def test_a_hub_models_id_commit_and_licence_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     cached(tmp_path / "cache", "org/model", "---\nlicense: gemma\n---\n")
-    write_reference(tmp_path, id="org/model", revision=COMMIT, trust_remote_code=False)
+    write_reference(tmp_path, ModelReference(id="org/model", revision=COMMIT))
     for configured, told in ((None, "gemma"), ("mine", "mine")):
         made = origin(HubModel("hub", "org/model", license=configured), tmp_path)
         assert made == ModelOrigin("hub", told, id="org/model", revision=COMMIT)

@@ -10,7 +10,7 @@ import torch
 from skd.errors import UserError
 from skd.models.encoding import decode, encode
 from skd.models.layers import keep_layers
-from skd.models.loading import load_model, load_tokenizer, write_reference
+from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair, common_vocabulary, end_of_turn
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import Budget, ProceduralModel
@@ -105,7 +105,7 @@ def test_a_bad_layer_list_is_named(keep) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match="no model here"):
         load_model(tmp_path)
-    write_reference(tmp_path / "a", path="gone", trust_remote_code=False)
+    write_reference(tmp_path / "a", ModelReference(path="gone"))
     with pytest.raises(UserError, match="no such model folder"):
         load_model(tmp_path / "a")
 
@@ -190,6 +190,6 @@ def test_a_tokenizer_without_template_uses_the_bare_prompt() -> None:
 def test_the_shared_template_stands_beside_a_reference(tmp_path: Path, tokenizer) -> None:
     tokenizer.save_pretrained(tmp_path / "there")
     build(vocab_size=len(tokenizer)).float().save_pretrained(tmp_path / "there")
-    write_reference(tmp_path / "here", path=str(tmp_path / "there"), trust_remote_code=False)
+    write_reference(tmp_path / "here", ModelReference(path=str(tmp_path / "there")))
     (tmp_path / "here" / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert load_tokenizer(tmp_path / "here").chat_template == "{{ messages[0].content }}"

@@ -28,17 +28,17 @@ def generate(n: int, rng: random.Random) -> Iterator[Example]:
     """Yield `n` dialogues; the references are every frame with every clause."""
     for _ in range(n):
         scene = pick(rng, SCENES)
-        dialogue, facts = _play(scene, rng)
-        yield from_weighted(dialogue, _summaries(scene, facts), rng)
+        dialogue, details = _play(scene, rng)
+        yield from_weighted(dialogue, _summaries(scene, details), rng)
 
 
 def pretrain(n: int, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Yield `n` dialogues with their slot lists: who asks, what, when, how it ends."""
     for _ in range(n):
         scene = pick(rng, SCENES)
-        dialogue, facts = _play(scene, rng)
-        slots = (scene.kind, facts["a"], facts["x"], facts["d"], scene.ending)
-        extra = facts["p"] if scene.clauses is MEETING else facts["told"]
+        dialogue, details = _play(scene, rng)
+        slots = (scene.kind, details["a"], details["x"], details["d"], scene.ending)
+        extra = details["p"] if scene.clauses is MEETING else details["told"]
         yield dialogue, " | ".join((*slots, extra) if extra else slots)
 
 
@@ -47,7 +47,7 @@ def _play(scene: Scene, rng: random.Random) -> tuple[str, dict[str, str]]:
     opened_by_other = rng.random() < 0.5
     asker, replier = (second, first) if opened_by_other else (first, second)
     said, told = pick(rng, scene.reasons)
-    facts = {
+    details = {
         "a": asker,
         "b": replier,
         "x": pick(rng, scene.matters),
@@ -61,12 +61,12 @@ def _play(scene: Scene, rng: random.Random) -> tuple[str, dict[str, str]]:
     turns.append(pick(rng, scene.replies))
     turns.extend(pick(rng, scene.closings))
     lines = [f"{PERSONS[i % 2]}: {turn}" for i, turn in enumerate(turns)]
-    return "\n".join(lines).format_map(facts), facts
+    return "\n".join(lines).format_map(details), details
 
 
-def _summaries(scene: Scene, facts: dict[str, str]) -> Iterator[tuple[str, float]]:
-    clauses = [(text.format_map(facts), weight) for text, weight in scene.clauses]
+def _summaries(scene: Scene, details: dict[str, str]) -> Iterator[tuple[str, float]]:
+    clauses = [(text.format_map(details), weight) for text, weight in scene.clauses]
     for frame, frame_weight in scene.frames:
-        sentence = frame.format_map(facts)
+        sentence = frame.format_map(details)
         for clause, clause_weight in clauses:
             yield sentence + clause, frame_weight * clause_weight

@@ -63,9 +63,9 @@ def _shortfall(family: Family) -> str:
     rivals = baselines(family.task, family.reference)
     words = {WORSE: "worse than", TIE: "tied with"}
     parts = [
-        f"{words[word]} {_few(found, len(rivals))}"
+        f"{words[word]} {_few(others, len(rivals))}"
         for word in words
-        if (found := family.among(rivals, word))
+        if (others := family.among(rivals, word))
     ]
     return f"{family.task.name} ({'; '.join(parts)})"
 
@@ -100,7 +100,7 @@ def task_words(family: Family) -> str:
 def _relation(opening: str, family: Family, names: Sequence[str]) -> str:
     words = {BETTER: "better than", TIE: "tied with", WORSE: "worse than"}
     parts = [
-        f"{words[word]} {codes(found)}" for word in words if (found := family.among(names, word))
+        f"{words[word]} {codes(others)}" for word in words if (others := family.among(names, word))
     ]
     return f"{opening}{'; '.join(parts)}." if parts else ""
 

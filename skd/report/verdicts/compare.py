@@ -34,10 +34,10 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        found = self.comparison
-        if self.holm_p >= ALPHA or found.low <= 0 <= found.high:
+        comparison = self.comparison
+        if self.holm_p >= ALPHA or comparison.low <= 0 <= comparison.high:
             return TIE
-        return BETTER if found.difference > 0 else WORSE
+        return BETTER if comparison.difference > 0 else WORSE
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,14 @@ def judge(scored: Couples, resamples: int, seed: int) -> tuple[Verdict, ...]:
     # By identity: two revisions of a run have methods of the same names.
     systems = {id(scores): scores for both in scored.values() for scores in both}
     spread = pooled_spread(systems.values())
-    found = [
+    comparisons = [
         compare(*scores, resamples=resamples, seed=seed, spread=spread)
         for scores in scored.values()
     ]
-    corrected = holm([comparison.larger_p for comparison in found])
+    corrected = holm([comparison.larger_p for comparison in comparisons])
     return tuple(
         Verdict(*names, comparison, p, seeds_needed(*scores))
-        for (names, scores), comparison, p in zip(scored.items(), found, corrected, strict=True)
+        for (names, scores), comparison, p in zip(
+            scored.items(), comparisons, corrected, strict=True
+        )
     )

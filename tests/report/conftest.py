@@ -37,6 +37,7 @@ from skd.results.logs import LogRow, log_text
 from skd.results.pair import ModelFacts, ModelOrigin, ModelSize, PairResult
 from skd.results.runs import (
     DistillResult,
+    Preparation,
     RunBudget,
     RunCost,
     SftResult,
@@ -73,6 +74,7 @@ def trained_run(metric: float, **changes: Any) -> TrainedRun:
         "prompts": 3840,
         "response_tokens": 76_800,
         "student_sampled_tokens": 0,
+        "teacher_sampled_tokens": 0,
         "teacher_passes": 1_200,
         "teacher_tokens": 150_000,
         "acceptance_rate": None,
@@ -81,6 +83,7 @@ def trained_run(metric: float, **changes: Any) -> TrainedRun:
         "dropped_prompts": 0,
         "cut_responses": 0,
         "cost": run_cost(),
+        "preparation": Preparation(),
     }
     return TrainedRun(**values | changes)
 

@@ -22,7 +22,7 @@ BUDGETS = {
     "seconds": "equal training seconds",
 }
 COLUMNS = (
-    "task", "view", "method", "steps", "mean", "seeds", "sampled_tokens", "training_seconds",
+    "task", "view", "method", "steps", "mean", "seeds", "generated_tokens", "training_seconds",
     "difference", "low", "high", "holm_p", "verdict",
 )  # fmt: skip
 
@@ -98,7 +98,7 @@ def fairness_rows(analyses: Analyses, verdicts: BudgetVerdicts) -> Iterable[tupl
                     runs.steps,
                     fmean(values),
                     len(values),
-                    fmean(run.student_sampled_tokens for run in seeds),
+                    fmean(run.generated_tokens for run in seeds),
                     fmean(run.cost.training_seconds for run in seeds),
                     *_compared(verdicts.get((name, budget), {}).get(method)),
                 )

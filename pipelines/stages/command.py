@@ -22,7 +22,7 @@ import psutil
 from pipelines.parameters import read_parameters
 from skd.errors import UserError
 from skd.results.files import write_result
-from skd.results.runs import Took
+from skd.results.took import Took
 
 T = TypeVar("T")
 METRICS = Path("metrics")

@@ -6,7 +6,8 @@ from pydantic.dataclasses import dataclass
 
 from skd.models.settings import StudentModel
 from skd.results.pair import ModelSize
-from skd.results.runs import Seeds, Took, TrainedRun, Validation
+from skd.results.runs import Seeds, TrainedRun, Validation
+from skd.results.took import Took
 from skd.settings import STRICT
 
 

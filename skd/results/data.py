@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic.dataclasses import dataclass
 
 from skd.data.settings import Source
-from skd.results.runs import Took
+from skd.results.took import Took
 from skd.settings import STRICT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from skd.results.runs import Took
+from skd.results.took import Took
 from skd.settings import STRICT
 
 # The seed of a model that no experiment seed touches

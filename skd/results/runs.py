@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from skd.results.took import Took
 from skd.settings import STRICT
 from skd.training.settings import MethodSettings
-
-
-@dataclass(frozen=True, config=STRICT)
-class Took:
-    """What a stage took, and where: the one part of its metrics that differs between reruns."""
-
-    # Wall seconds, imports included
-    seconds: float
-    # Versions of packages, device and machine; empty where a stage runs no model
-    environment: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)

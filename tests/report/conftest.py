@@ -41,10 +41,10 @@ from skd.results.runs import (
     RunBudget,
     RunCost,
     SftResult,
-    Took,
     TrainedRun,
     Validation,
 )
+from skd.results.took import Took
 from skd.tasks import TASKS
 from skd.training.settings import MethodSettings
 

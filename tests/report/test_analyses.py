@@ -32,7 +32,8 @@ from skd.results.analyses import (
 from skd.results.evaluation import OutputRecord
 from skd.results.files import write_result, write_results
 from skd.results.pair import ModelSize
-from skd.results.runs import Took, Validation
+from skd.results.runs import Validation
+from skd.results.took import Took
 from tests.report.conftest import trained_run
 
 SEEDS, EXAMPLES = (20, 21), 80

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from skd.results.files import read_result
-from skd.results.runs import Took
+from skd.results.took import Took
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="ignore"))

@@ -28,8 +28,7 @@ $(READY): requirements.lock
 	touch $@
 
 repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
-	$(PY) -m pipelines.orchestration.repair
-	$(PY) -m dvc repro
+	$(PY) -m pipelines.repro
 	@echo "report: $(CURDIR)/reports/report.md"
 
 test: $(READY)  ## lint, type-check and test

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from pipelines.calibration import fixed_work
 from pipelines.parameters import At
 from pipelines.runs.folders import BASE, STUDENT_FOLDER, TEACHER_FOLDER
 from pipelines.runs.inputs import DATA
@@ -57,7 +58,7 @@ def base(parameters: Parameters) -> PairResult:
     models = parameters.models
     teacher_origin = origin(models.teacher, teacher_folder)
     return PairResult(
-        took=took(Machine.of(parameters.runtime, parameters.decoding_batch).device),
+        took=took(Machine.of(parameters.runtime, parameters.decoding_batch).device, fixed_work()),
         teacher=ModelFacts(teacher_origin, measure_model(teacher)),
         student=ModelFacts(
             origin(models.student, student_folder, teacher_origin), measure_model(student)

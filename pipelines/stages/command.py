@@ -69,9 +69,14 @@ def write_metrics(name: str, result: Any) -> None:
     write_result(METRICS / f"{name}.json", result)
 
 
-def took(device: object = None) -> Took:
-    """What this process has taken so far, and where it ran. `device`: None: it runs no model."""
-    return Took(seconds(), {} if device is None else environment(str(device)))
+def took(device: object = None, fixed_work: float | None = None) -> Took:
+    """What this process has taken so far, and where it ran.
+
+    Args:
+        device: None: it runs no model.
+        fixed_work: how fast the machine is, where that was timed.
+    """
+    return Took(seconds(), {} if device is None else environment(str(device)), fixed_work)
 
 
 def seconds() -> float:

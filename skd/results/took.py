@@ -16,3 +16,5 @@ class Took:
     seconds: float
     # Versions of packages, device and machine; empty where a stage runs no model
     environment: dict[str, str] = Field(default_factory=dict)
+    # Processor seconds of `pipelines.calibration.fixed_work` there; None: not timed
+    fixed_work: float | None = None

@@ -1,0 +1,97 @@
+"""How long the stages that are due will take, from what they took before.
+
+Every stage leaves its wall seconds in metrics/; those of the last run are the estimate. They are
+scaled by a fixed piece of work, which the stage `base` times on the machine that it runs on, and by
+what the stages of this run have taken so far. Runs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.calibration import fixed_work
+
+METRICS = Path("metrics")
+# Seconds of stages that must be over before their pace says more than the fixed work does
+_TELLING = 30.0
+
+
+def recorded_seconds(root: Path, names: Sequence[str]) -> dict[str, float]:
+    """Stage -> what it took when it last ran, where a file of metrics/ says so."""
+    seconds = {}
+    for name in names:
+        path = root / METRICS / f"{name.replace('@', '/')}.json"
+        took = _took(path)
+        if took is not None:
+            seconds[name] = float(took["seconds"])
+    return seconds
+
+
+def slowness(root: Path) -> float | None:
+    """How many times as long as the last run's machine this one takes; None: it was not timed."""
+    took = _took(root / METRICS / "base.json")
+    then = None if took is None else took.get("fixed_work")
+    return None if then is None else fixed_work() / float(then)
+
+
+def about(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`"""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _took(path: Path) -> Mapping[str, float] | None:
+    if not path.is_file():
+        return None
+    took: Mapping[str, float] | None = json.loads(path.read_text(encoding="utf-8")).get("took")
+    return took
+
+
+@dataclass
+class Countdown:
+    """What is left while stages run one after the other."""
+
+    # The stages that are due, in order
+    names: Sequence[str]
+    # Of those that ever ran
+    seconds: Mapping[str, float]
+    # Times as long as then; None: not known
+    slowness: float | None
+    # Stages that have begun
+    begun: list[str] = field(default_factory=list)
+    elapsed: float = 0.0
+
+    def opening(self) -> str:
+        """What there is to do, before the first stage begins."""
+        if not self.names:
+            return "nothing to do: every stage is up to date"
+        count = f"{len(self.names)} stage{'s' if len(self.names) > 1 else ''} to run"
+        known = sum(self.seconds.get(name, 0.0) for name in self.names)
+        if not known:
+            return f"{count}; no earlier run says how long it takes"
+        estimate = about(known * (self.slowness or 1.0))
+        why = f"the last run took {about(known)}"
+        if self.slowness is not None:
+            why += f" on a machine {self.slowness:.2f} times as fast"
+        return f"{count}, about {estimate}: {why}"
+
+    def begin(self, name: str, elapsed: float) -> str:
+        """A stage begins, `elapsed` seconds after the first one did."""
+        self.elapsed = elapsed
+        self.begun.append(name)
+        return f"stage {len(self.begun)} of {len(self.names)}: {name}{self._left()}"
+
+    def _left(self) -> str:
+        rest = sum(self.seconds.get(name, 0.0) for name in self.names if name not in self.begun)
+        rest += self.seconds.get(self.begun[-1], 0.0)
+        return f", about {about(rest * self._pace())} left" if rest else ""
+
+    def _pace(self) -> float:
+        """Times as long as then, by the stages that are over where there are enough of them."""
+        over = sum(self.seconds.get(name, 0.0) for name in self.begun[:-1])
+        return self.elapsed / over if over >= _TELLING else self.slowness or 1.0

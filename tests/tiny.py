@@ -40,7 +40,8 @@ _SHAPE = {
     "initializer_range": 0.6,  # peaked enough that models disagree
 }
 FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, object]]] = {
-    "llama": (LlamaConfig, {}),
+    # What most tests build: of one layer, where the other families have two.
+    "llama": (LlamaConfig, {"num_hidden_layers": 1}),
     "qwen2": (Qwen2Config, {}),
     "qwen3": (Qwen3Config, {"head_dim": 8}),
     "mistral_sliding": (MistralConfig, {"sliding_window": 5}),

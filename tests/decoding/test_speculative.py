@@ -18,7 +18,7 @@ from skd.engine.sampling import sample
 from skd.engine.settings import Sampling
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 
-DRAFT, TEACHER = (build(seed=seed, num_hidden_layers=1) for seed in (0, 1))
+DRAFT, TEACHER = build(seed=0), build(seed=1)
 GREEDY = Sampling(temperature=0.0)
 LENGTH = 20
 

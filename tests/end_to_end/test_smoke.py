@@ -277,7 +277,7 @@ def test_a_killed_run_goes_on_where_it_was(project, tmp_path) -> None:
     edit(
         project,
         lambda p: p["distill"]["optimisation"].update(
-            steps=120, validate_every=40, checkpoint_every=4
+            steps=24, validate_every=8, checkpoint_every=4
         ),
     )
     killed = subprocess.run(
@@ -292,13 +292,13 @@ def test_a_killed_run_goes_on_where_it_was(project, tmp_path) -> None:
     assert killed.returncode == -signal.SIGKILL
     (state, *_) = (project / ".scratch").glob("*skd-2*/state")
     reached = json.loads((state / "counts.json").read_text())["step"]
-    assert 0 < reached < 120
+    assert 0 < reached < 24
     repro(project, "--single-item", "distill@skd")
     with (project / "logs/distill/skd/summarization.csv").open() as file:
         rows = list(csv.DictReader(file))
     for seed in {row["seed"] for row in rows}:
         steps = [int(row["step"]) for row in rows if row["seed"] == seed]
-        assert steps == list(range(1, 121))
+        assert steps == list(range(1, 25))
 
 
 @pytest.mark.parametrize(

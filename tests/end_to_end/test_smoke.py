@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def test_the_best_student_is_exported_and_loads(project) -> None:
     folder = project / "models/best/summarization"
     choice = json.loads((folder.parent / "choice.json").read_text())["summarization"]
     scores = [
-        json.loads(path.read_text())["tasks"]["summarization"]["seeds"]["20"]["validation"]
+        json.loads(path.read_text())["tasks"]["summarization"]["20"]["validation"]
         for path in (project / "metrics/distill").iterdir()
     ]
     assert choice["score"] == max(score["metric"] for score in scores)
@@ -183,20 +184,19 @@ def test_the_analyses_hold_what_their_runs_say(project) -> None:
     assert "| min_prob 0.3 |" in (project / "reports/report.md").read_text()
     probe = json.loads((project / "metrics/probe.json").read_text())
     assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}
-    for facts in probe["tasks"]["summarization"].values():
-        assert facts["draft"]["greedy"]["acceptance_length"] >= 1.0
-        assert facts["draft"]["assisted"]["equal"] == facts["draft"]["prompts"]
-        assert sum(facts["proposals"]["ranks"].values()) == pytest.approx(100.0)
-        assert facts["agreement"]["student"]["kl"] > 0.0
+    for model in probe["tasks"]["summarization"].values():
+        assert model["draft"]["ways"]["greedy"]["acceptance_length"] >= 1.0
+        assert model["draft"]["assisted_equal"] == model["draft"]["prompts"]
+        assert sum(model["proposals"]["ranks"].values()) == pytest.approx(100.0)
+        assert model["agreement"]["student"]["kl"] > 0.0
 
 
 def test_equal_budgets_are_in_the_files(project) -> None:
     budgets = []
     for path in (project / "metrics/distill").iterdir():
-        facts = json.loads(path.read_text())
-        budgets.append(
-            (facts["budget"]["steps"], facts["tasks"]["summarization"]["seeds"]["20"]["prompts"])
-        )
+        result = json.loads(path.read_text())
+        run = result["tasks"]["summarization"]["20"]
+        budgets.append((result["budget"]["steps"], run["prompts"]))
     assert len(budgets) == 3
     assert len(set(budgets)) == 1
 
@@ -204,6 +204,23 @@ def test_equal_budgets_are_in_the_files(project) -> None:
 def test_a_second_run_has_nothing_to_do(project) -> None:
     assert ran(repro(project)) == set()
     assert "up to date" in dvc(project, "status").stdout
+
+
+def test_what_is_made_again_from_nothing_has_the_same_hash(project) -> None:
+    """So that nothing after it runs again: times stand in metrics, not in outputs."""
+
+    def outputs() -> dict[str, str]:
+        stages = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+        made = [*stages["distill@skd"]["outs"], *stages["sft"]["outs"]]
+        return {out["path"]: out["md5"] for out in made if out["path"].startswith("models/")}
+
+    before = outputs()
+    for folder in (project / ".scratch").glob("summarization-*"):
+        shutil.rmtree(folder)
+    repro(project, "--force", "--single-item", "sft")
+    repro(project, "--force", "--single-item", "distill@skd")
+    assert outputs() == before
+    assert len(before) == 2
 
 
 def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_cache(project):

@@ -1,0 +1,222 @@
+"""What README and docs say of the repository is so: its files, modules, commands and tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skd.engine.acceptance import ACCEPT
+from skd.engine.settings import RULES
+from skd.training.divergences import DIVERGENCES
+from skd.training.methods import METHODS, Loss, Method, Response
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PARAMETERS = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
+
+# A word in capitals stands for a name: pipelines/stages/NAME.py.
+PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")
+FOLDERS = "skd|pipelines|docs|tests|profiles|benchmarks"
+# Deployments of prefect.yaml and of the flow, which are no files.
+DEPLOYMENTS = {"skd/local", "skd/worker"}
+PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w/?")
+MODULE = re.compile(r"(?<![\w/.])(?:skd|pipelines)(?:\.\w+)+")
+COMMAND = re.compile(r"python -m\s+([\w.]+)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+BACKTICKS = re.compile(r"`([^`]+)`")
+INDENTED = re.compile(r"^ {4}.+$", re.MULTILINE)
+TARGET = re.compile(r"\bmake\s+([a-z]+)\b")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def comments(file: Path) -> str:
+    """The comments of a parameter file."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.partition("#")[2] for line in lines)
+
+
+TEXTS = {name_of(page): page.read_text(encoding="utf-8") for page in PAGES}
+COMMENTS = {name_of(file): comments(file) for file in PARAMETERS}
+
+
+def quoted(text: str) -> list[str]:
+    """What stands in backticks, but for blocks of code."""
+    return BACKTICKS.findall(FENCED.sub("", text))
+
+
+def section(title: str) -> str:
+    """The text of README under a heading."""
+    _, found, rest = TEXTS["README.md"].partition(f"## {title}")
+    assert found, title
+    return rest.partition("\n## ")[0]
+
+
+# ------------------------------------------------------------------------ the tree
+def tree() -> Iterator[tuple[str, str]]:
+    """Path and description of each line of README's tree. A folder's path ends with a slash."""
+    (block,) = re.findall(r"```\n(.*?)```", section("Tree"), re.DOTALL)
+    folders: list[str] = []
+    for line in block.splitlines():
+        name, description = re.split(r"\s{2,}|(?<=\.py) ", line.strip(), maxsplit=1)
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = folders[:depth]
+        yield "".join([*folders, name]), description
+        folders.append(name)
+
+
+def test_the_tree_names_every_module_once_and_no_other() -> None:
+    named = [path for path, _ in tree() if path.startswith(("skd/", "pipelines/"))]
+    modules = [path for package in ("skd", "pipelines") for path in (ROOT / package).rglob("*.py")]
+    files = [name_of(path) for path in modules if path.name != "__init__.py"]
+    packages = [f"{name_of(path.parent)}/" for path in modules if path.name == "__init__.py"]
+    assert sorted(named) == sorted(files + packages)
+
+
+def test_everything_else_in_the_tree_exists() -> None:
+    missing = [
+        name for path, _ in tree() for name in path.split(", ") if not (ROOT / name).exists()
+    ]
+    assert missing == []
+
+
+def test_a_line_of_the_tree_is_one_short_phrase() -> None:
+    for line in section("Tree").splitlines():
+        assert len(line) <= 110, line
+    for path, description in tree():
+        assert not description.endswith("."), path
+
+
+# --------------------------------------------------------------------- the methods
+SOURCES = {
+    Response.GROUND_TRUTH: "ground truth",
+    Response.TEACHER: "the teacher's",
+    Response.STUDENT: "the student's",
+    Response.INTERLEAVED: "interleaved",
+}
+SHARES = {1.0: "", 0.5: "½ "}
+ON = {"all": "", "kept": " on kept tokens", "replaced": " on replaced tokens"}
+LABELS = {"emitted": "", "teacher_argmax": " to the teacher's argmax"}
+
+
+def method_cells(name: str, method: Method) -> tuple[str, str, str, str]:
+    """A method's row in README: its name, responses, losses and source."""
+    losses = [loss_text(loss) for loss in method.losses]
+    if len(losses) > 1:
+        given = zip(method.sources, losses, strict=True)
+        losses = [f"{SOURCES[source]}: {loss}" for source, loss in given]
+    return f"`{name}`", response_text(method), "; ".join(losses), source_text(method)
+
+
+def response_text(method: Method) -> str:
+    first, *others = (SOURCES[source] for source in method.sources)
+    if not others:
+        return first
+    (second,) = others
+    if method.paired:
+        return f"two per prompt: {first} and {second}"
+    if method.start:
+        return f"{second}; from {100 * method.start:g} % of the steps on {first}"
+    odds = "a coin per prompt" if method.coin == 0.5 else f"{100 * method.coin:g} % of the prompts"
+    return f"{odds}: {first} or {second}"
+
+
+def loss_text(loss: Loss) -> str:
+    parts = []
+    if loss.divergence:
+        divergence = f"`{loss.fixed}`" if loss.fixed else "divergence"
+        parts.append(f"{SHARES[loss.divergence]}{divergence}{ON[loss.divergence_on]}")
+    if loss.cross_entropy:
+        where = LABELS[loss.label] + ON[loss.cross_entropy_on]
+        parts.append(f"{SHARES[loss.cross_entropy]}cross-entropy{where}")
+    return " + ".join(parts)
+
+
+def source_text(method: Method) -> str:
+    if method.arxiv is None:
+        return {"paper": "the paper's baseline", "ours": "ours"}[method.origin]
+    link = f"[{method.arxiv}](https://arxiv.org/abs/{method.arxiv})"
+    return f"{link}, official code" if method.origin == "official code" else link
+
+
+def test_the_table_of_methods_is_the_one_in_the_code() -> None:
+    lines = re.findall(r"^\| (`.+) \|$", section("Methods"), re.MULTILINE)
+    assert [tuple(line.split(" | ")) for line in lines] == [
+        method_cells(name, method) for name, method in METHODS.items()
+    ]
+
+
+def test_every_divergence_and_acceptance_rule_is_named() -> None:
+    for text in (section("Methods"), TEXTS["docs/losses.md"]):
+        named = set(quoted(text))
+        assert set(DIVERGENCES) <= named
+        assert set(ACCEPT) <= named
+
+
+def test_the_rules_table_has_their_defaults_and_ranges() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.+)\|$", TEXTS["docs/losses.md"], re.MULTILINE)
+    shown = {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
+    for name, rule in RULES.items():
+        _, default, limits, _ = shown[name]
+        highest = f"{rule.lowest:g} to {rule.highest:g}"
+        assert default == f"{rule.default:g}"
+        assert limits == (f"from {rule.lowest:g}" if rule.highest == float("inf") else highest)
+
+
+# ------------------------------------------------------- paths, modules and commands
+def there_is(module: str) -> bool:
+    """Whether a dotted name is a module or package, or a name that stands in one."""
+    path = ROOT.joinpath(*module.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    home = path.parent / "__init__.py" if path.parent.is_dir() else path.parent.with_suffix(".py")
+    return home.exists() and re.search(rf"\b{path.name}\b", home.read_text()) is not None
+
+
+def absent(text: str) -> list[str]:
+    """What a text names by path or as a module, and what is not there."""
+    paths = [path for path in PATH.findall(text) if not PLACEHOLDER.search(path)]
+    paths = [path for path in paths if path not in DEPLOYMENTS]
+    modules = [name for name in MODULE.findall(text) if not PLACEHOLDER.search(name)]
+    commands = [name for name in COMMAND.findall(text) if name.split(".")[0] in FOLDERS.split("|")]
+    return [path for path in paths if not (ROOT / path).exists()] + [
+        name
+        for name in (*modules, *commands)
+        if not (PLACEHOLDER.search(name) or there_is(name.rstrip(".")))
+    ]
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *COMMENTS])
+def test_what_a_page_names_is_there(name) -> None:
+    assert absent({**TEXTS, **COMMENTS}[name]) == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_files(name) -> None:
+    folder = (ROOT / name).parent
+    targets = [target.partition("#")[0] for target in LINK.findall(TEXTS[name])]
+    local = [target for target in targets if target and "://" not in target]
+    assert [target for target in local if not (folder / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_make_target_exists(name) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    commands = "\n".join([*quoted(TEXTS[name]), *INDENTED.findall(TEXTS[name])])
+    assert set(TARGET.findall(commands)) <= targets
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["`skd/no_such.py`", "skd.training.no_such", "python -m pipelines.no_such", "docs/no_such.md"],
+)
+def test_a_name_of_nothing_is_found_out(text) -> None:
+    assert absent(text) != []

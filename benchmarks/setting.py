@@ -29,7 +29,7 @@ from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import precision
 from skd.results.runs import Validation
 from skd.training.loop import TrainingRun, prepare_steps, update
-from skd.training.methods import METHODS, Response
+from skd.training.methods import METHODS, ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,7 +139,7 @@ def own_step(pair: BenchmarkPair, method: str, gamma: Any = "auto") -> Callable[
         settings=MethodSettings(method, acceptance=Acceptance("top_k", pair.k)),
         distill=Distill(optimisation, PLAIN, PLAIN, block_size=gamma),
         pair=Pair(pair.student, teacher, setting.shared),
-        known={Response.GROUND_TRUTH: examples},
+        known={ResponseSource.GROUND_TRUTH: examples},
         max_new_tokens=setting.response,
         seed=0,
         validate=lambda _: Validation(metric=0.0),

@@ -11,7 +11,7 @@ import pytest
 from skd.engine.acceptance import ACCEPT
 from skd.engine.settings import RULES
 from skd.training.divergences import DIVERGENCES
-from skd.training.methods import METHODS, Loss, Method, Response
+from skd.training.methods import METHODS, Loss, Method, ResponseSource
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -96,10 +96,10 @@ def test_a_line_of_the_tree_is_one_short_phrase() -> None:
 
 # --------------------------------------------------------------------- the methods
 SOURCES = {
-    Response.GROUND_TRUTH: "ground truth",
-    Response.TEACHER: "the teacher's",
-    Response.STUDENT: "the student's",
-    Response.INTERLEAVED: "interleaved",
+    ResponseSource.GROUND_TRUTH: "ground truth",
+    ResponseSource.TEACHER: "the teacher's",
+    ResponseSource.STUDENT: "the student's",
+    ResponseSource.INTERLEAVED: "interleaved",
 }
 SHARES = {1.0: "", 0.5: "½ "}
 ON = {"all": "", "kept": " on kept tokens", "replaced": " on replaced tokens"}

@@ -35,7 +35,7 @@ from skd.results.files import write_result
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, train
-from skd.training.methods import METHODS, Response
+from skd.training.methods import METHODS, ResponseSource
 from skd.training.responses import KnownResponses, teacher_responses
 from skd.training.settings import DECODING
 from skd.training.teacher_cache import KeptStates, keep, pays
@@ -107,7 +107,9 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
     watch.lap(Phase.TEACHER)
     held_out_rows = task.validation[: optimisation.validation_examples]
     held_out = encode(held_out_rows, task.prompt, tokenizer, task.budget)
-    source = Response.TEACHER if Response.TEACHER in known else Response.GROUND_TRUTH
+    source = (
+        ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
+    )
     kept = _kept_states(
         spec, machine, pair, known[source], method.known_share * optimisation.prompts
     )
@@ -143,8 +145,8 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
     counts = train(run)
     write_folder(scratch / "model", lambda folder: save_model(pair.student, tokenizer, folder))
     preparation = Preparation()
-    if Response.TEACHER in known:
-        examples = known[Response.TEACHER]
+    if ResponseSource.TEACHER in known:
+        examples = known[ResponseSource.TEACHER]
         counts.spend(watch.seconds)
         counts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
         preparation = Preparation(watch.total, sum(len(e.response) for e in examples))
@@ -176,10 +178,12 @@ def _known_responses(
     """The responses that are known before the first step: ground truth and, if asked for, the
     teacher's own.
     """
-    known: dict[Response, Sequence[TokenExample]] = {Response.GROUND_TRUTH: encoded.examples}
-    if Response.TEACHER in METHODS[spec.settings.method].sources:
+    known: dict[ResponseSource, Sequence[TokenExample]] = {
+        ResponseSource.GROUND_TRUTH: encoded.examples
+    }
+    if ResponseSource.TEACHER in METHODS[spec.settings.method].sources:
         assert pair.teacher is not None
-        known[Response.TEACHER] = teacher_responses(
+        known[ResponseSource.TEACHER] = teacher_responses(
             pair.teacher,
             encoded.examples,
             pair.vocabulary,

@@ -31,7 +31,7 @@ from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, save_state
 from skd.training.counts import RunCounts, open_log, response_columns
 from skd.training.losses import Predictions, Terms, response_loss
-from skd.training.methods import METHODS, Method, Response
+from skd.training.methods import METHODS, Method, ResponseSource
 from skd.training.responses import KnownResponses, Responder, Responses, StatesByExample
 from skd.training.schedule import batch_indices, learning_rate
 from skd.training.settings import Distill, MethodSettings, Optimisation
@@ -157,7 +157,7 @@ def prepare_steps(run: TrainingRun, step: int) -> Iterator[StepBatch]:
     staleness = step % run.distill.rollout_steps
     steps = min(run.distill.rollout_steps - staleness, run.optimisation.steps - step)
     size, responder = run.optimisation.batch_size, run.responder
-    count = len(run.known[Response.GROUND_TRUTH])
+    count = len(run.known[ResponseSource.GROUND_TRUTH])
     asked = [
         (prompt, later / run.optimisation.steps)
         for later in range(step, step + steps)

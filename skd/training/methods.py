@@ -17,7 +17,7 @@ Tokens = Literal["all", "kept", "replaced"]
 Origin = Literal["paper", "official code", "other paper", "ours"]
 
 
-class Response(StrEnum):
+class ResponseSource(StrEnum):
     """Where a row's response comes from."""
 
     GROUND_TRUTH = "ground_truth"
@@ -28,7 +28,7 @@ class Response(StrEnum):
     @property
     def sampled(self) -> bool:
         """Whether responses are sampled while training; the others are known before."""
-        return self in (Response.STUDENT, Response.INTERLEAVED)
+        return self in (ResponseSource.STUDENT, ResponseSource.INTERLEAVED)
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ class Method:
     # The arXiv id of the method's source; None: no paper
     arxiv: str | None
     origin: Origin
-    response: Response
+    response: ResponseSource
     loss: Loss
     coin: float = 1.0
     start: float = 0.0
-    otherwise: Response = Response.GROUND_TRUTH
+    otherwise: ResponseSource = ResponseSource.GROUND_TRUTH
     # The loss on the response that comes from `otherwise`; None: the same
     otherwise_loss: Loss | None = None
     # Whether every prompt gets both responses, each with its own loss
     paired: bool = False
 
     @property
-    def sources(self) -> tuple[Response, ...]:
+    def sources(self) -> tuple[ResponseSource, ...]:
         """Where its responses may come from, `response` first."""
         alternative = self.paired or self.coin < 1.0 or self.start > 0.0
         both = (self.response, self.otherwise) if alternative else (self.response,)
@@ -87,7 +87,7 @@ class Method:
     @property
     def baseline(self) -> bool:
         """Whether it is something that interleaved sampling is compared with."""
-        return Response.INTERLEAVED not in self.sources
+        return ResponseSource.INTERLEAVED not in self.sources
 
     def loss_of(self, otherwise: bool) -> Loss:
         """The loss on a row, by whether its response comes from `otherwise`."""
@@ -102,7 +102,7 @@ class Method:
     @property
     def needs_teacher(self) -> bool:
         """Whether training steps run the teacher. Its own responses are made before the run."""
-        return Response.INTERLEAVED in self.sources or any(
+        return ResponseSource.INTERLEAVED in self.sources or any(
             loss.needs_teacher for loss in self.losses
         )
 
@@ -122,8 +122,8 @@ class Method:
         )
 
 
-_GROUND_TRUTH, _TEACHER = Response.GROUND_TRUTH, Response.TEACHER
-_STUDENT, _INTERLEAVED = Response.STUDENT, Response.INTERLEAVED
+_GROUND_TRUTH, _TEACHER = ResponseSource.GROUND_TRUTH, ResponseSource.TEACHER
+_STUDENT, _INTERLEAVED = ResponseSource.STUDENT, ResponseSource.INTERLEAVED
 
 METHODS: dict[str, Method] = {
     "sft": Method(

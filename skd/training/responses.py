@@ -23,12 +23,12 @@ from skd.engine.seeding import generator
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
-from skd.training.methods import Method, Response
+from skd.training.methods import Method, ResponseSource
 from skd.training.settings import Distill
 
 # The responses that are known before the first step, by where they come from. Ground truth is
 # always there: the prompts are read from it, so all sources have the same prompts in one order.
-KnownResponses = Mapping[Response, Sequence[TokenExample]]
+KnownResponses = Mapping[ResponseSource, Sequence[TokenExample]]
 # The teacher's states [len(response), d] where it predicts an example's response
 StatesByExample = Mapping[TokenExample, Tensor]
 Key = tuple[object, ...]
@@ -58,7 +58,7 @@ class PlannedRow:
     """One row of a batch: a prompt, and where its response comes from."""
 
     prompt: int  # its place in the known responses
-    source: Response
+    source: ResponseSource
     otherwise: bool  # whether that is the method's second source
     progress: float  # the share of the run that is done when it is trained on
 
@@ -106,7 +106,7 @@ class Responder:
             watch.lap(Phase.TEACHER)
         return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
 
-    def _rollouts(self, rows: Sequence[PlannedRow], key: Key) -> dict[Response, Rollout]:
+    def _rollouts(self, rows: Sequence[PlannedRow], key: Key) -> dict[ResponseSource, Rollout]:
         """A rollout for each sampled source. A row's random numbers do not depend on the others."""
         rollouts = {}
         noise = None
@@ -122,7 +122,7 @@ class Responder:
                 self.distill.student_sampling,
                 self.max_new_tokens,
                 noise[:, places],
-                self._interleaving(asked) if source is Response.INTERLEAVED else None,
+                self._interleaving(asked) if source is ResponseSource.INTERLEAVED else None,
                 self.distill.block_size,
             )
         return rollouts
@@ -136,11 +136,11 @@ class Responder:
 
     def _example(self, row: PlannedRow) -> TokenExample:
         """The known response of a row. A row that is sampled takes its prompt from it."""
-        source = Response.GROUND_TRUTH if row.source.sampled else row.source
+        source = ResponseSource.GROUND_TRUTH if row.source.sampled else row.source
         return self.known[source][row.prompt]
 
     def _merge(
-        self, rows: Sequence[PlannedRow], rollouts: Mapping[Response, Rollout]
+        self, rows: Sequence[PlannedRow], rollouts: Mapping[ResponseSource, Rollout]
     ) -> TokenBatch:
         """One batch of sampled and known responses, each in its row."""
         marks = None
@@ -167,7 +167,10 @@ class Responder:
 
     @torch.no_grad()
     def _teach(
-        self, batch: TokenBatch, rows: Sequence[PlannedRow], rollouts: Mapping[Response, Rollout]
+        self,
+        batch: TokenBatch,
+        rows: Sequence[PlannedRow],
+        rollouts: Mapping[ResponseSource, Rollout],
     ) -> tuple[TokenBatch, int, int]:
         """The batch with the teacher's states: fresh ones in rows that need and do not have them.
 
@@ -227,7 +230,7 @@ def plan_rows(
     ]
 
 
-def _places(rows: Sequence[PlannedRow], source: Response) -> list[int]:
+def _places(rows: Sequence[PlannedRow], source: ResponseSource) -> list[int]:
     return [place for place, row in enumerate(rows) if row.source is source]
 
 

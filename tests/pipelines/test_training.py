@@ -18,7 +18,7 @@ from skd.files import write_text
 from skd.models.loading import load_model
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import Budget, ProceduralModel
-from skd.training.methods import METHODS, Response
+from skd.training.methods import METHODS, ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 OPTIMISATION = Optimisation(
@@ -81,11 +81,11 @@ def test_every_method_leaves_a_model_its_log_and_whole_counts(method, spec, mach
     trained, start = (load_model(folder) for folder in (run.folder, spec(method).start_folder))
     pairs = zip(trained.parameters(), start.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
-    asked = row.needs_teacher or Response.TEACHER in row.sources
+    asked = row.needs_teacher or ResponseSource.TEACHER in row.sources
     assert (result.teacher_tokens > 0) == asked
     assert (result.teacher_passes > 0) == row.needs_teacher
     assert (result.validation.kl is not None) == (method != "sft")
-    assert (result.acceptance_rate is not None) == (Response.INTERLEAVED in row.sources)
+    assert (result.acceptance_rate is not None) == (ResponseSource.INTERLEAVED in row.sources)
     assert sorted(path.name for path in run.folder.parent.iterdir()) == [
         "finished.json", "log.jsonl", "model",
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, save_state
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
-from skd.training.methods import METHODS, Response
+from skd.training.methods import METHODS, ResponseSource
 from skd.training.schedule import batch_indices
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from skd.training.teacher_cache import keep
@@ -52,7 +52,10 @@ def make_run(folder: Path, method: str = "skd", examples=None, **changes) -> Tra
             teacher if METHODS[method].needs_teacher else None,
             VOCABULARY,
         ),
-        "known": {Response.GROUND_TRUTH: examples or EXAMPLES, Response.TEACHER: TAUGHT},
+        "known": {
+            ResponseSource.GROUND_TRUTH: examples or EXAMPLES,
+            ResponseSource.TEACHER: TAUGHT,
+        },
         "max_new_tokens": 8,
         "seed": 20,
         "validate": lambda model: Validation(metric=float(len(list(folder.iterdir())))),
@@ -353,7 +356,7 @@ def test_kept_states_train_the_same_student(method: str, tmp_path: Path) -> None
     fresh = train(plain_run)
     run = make_run(tmp_path / "kept", method)
     assert run.pair.teacher is not None
-    read = TAUGHT if Response.TEACHER in METHODS[method].sources else EXAMPLES
+    read = TAUGHT if ResponseSource.TEACHER in METHODS[method].sources else EXAMPLES
     kept = keep(tmp_path / "states.safetensors", run.pair.teacher, read, VOCABULARY, 4)
     counts = train(dataclasses.replace(run, kept=kept))
     for name, value in weights(run).items():

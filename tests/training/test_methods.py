@@ -13,7 +13,7 @@ from skd.engine.pair import Pair
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
-from skd.training.methods import METHODS, Method, Response
+from skd.training.methods import METHODS, Method, ResponseSource
 from skd.training.responses import Responder, Responses, plan_rows, teacher_responses
 from skd.training.settings import Distill, Optimisation
 from tests.tiny import SIZE, VOCABULARY, build, prompts
@@ -28,7 +28,10 @@ KEY = (20, "rollout", 0)
 def answer(
     method: Method, *, progress: float = 0.0, key=KEY, copies: int = 1, k: float = 3
 ) -> Responses:
-    known = {Response.GROUND_TRUTH: EXAMPLES * copies, Response.TEACHER: TAUGHT * copies}
+    known = {
+        ResponseSource.GROUND_TRUTH: EXAMPLES * copies,
+        ResponseSource.TEACHER: TAUGHT * copies,
+    }
     pair = Pair(build(seed=1), build(seed=2), VOCABULARY)
     responder = Responder(method, Acceptance("top_k", k), DISTILL, pair, known, 10)
     count = 8 * copies
@@ -96,8 +99,8 @@ def test_the_coin_is_one_decision_per_prompt_fair_and_repeatable() -> None:
     assert sum(row not in truth for row in texts(first)) <= sampled
 
 
-@pytest.mark.parametrize("first", Response)
-@pytest.mark.parametrize("second", Response)
+@pytest.mark.parametrize("first", ResponseSource)
+@pytest.mark.parametrize("second", ResponseSource)
 def test_a_coin_falls_between_any_two_sources(first, second) -> None:
     """Each row is what its source alone would have given."""
     method = dataclasses.replace(METHODS["skd"], response=first, otherwise=second, coin=0.5)

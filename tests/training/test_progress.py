@@ -16,7 +16,7 @@ from skd.engine.sequences import TokenBatch, TokenExample
 from skd.engine.settings import Acceptance, Sampling
 from skd.results.runs import Validation
 from skd.training.loop import TrainingRun, prepare_steps, train
-from skd.training.methods import METHODS, Response
+from skd.training.methods import METHODS, ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from tests.reference import interleaved
 from tests.tiny import SIZE, VOCABULARY, build, prompts
@@ -25,7 +25,7 @@ STEPS, LENGTH, SEED = 10, 8, 20
 PROMPTS = prompts(9)
 TRUTH = [TokenExample(p, (*r, 1)) for p, r in zip(PROMPTS, prompts(9, seed=5), strict=True)]
 TAUGHT = [TokenExample(p, (*r, 1)) for p, r in zip(PROMPTS, prompts(9, seed=6), strict=True)]
-KNOWN = {Response.GROUND_TRUTH: TRUTH, Response.TEACHER: TAUGHT}
+KNOWN = {ResponseSource.GROUND_TRUTH: TRUTH, ResponseSource.TEACHER: TAUGHT}
 SAMPLING = Sampling(0.8)
 
 

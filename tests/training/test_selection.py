@@ -15,7 +15,7 @@ from skd.errors import UserError
 from skd.results.runs import Validation
 from skd.training import loop
 from skd.training.loop import TrainingRun, train
-from skd.training.methods import Response
+from skd.training.methods import ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from tests.tiny import VOCABULARY, build, prompts
 
@@ -51,7 +51,7 @@ def make_run(folder: Path, validate: Validator) -> TrainingRun:
         settings=MethodSettings("sft"),
         distill=Distill(optimisation),
         pair=Pair(build(seed=1, dtype=torch.float32), None, VOCABULARY),
-        known={Response.GROUND_TRUTH: TRUTH},
+        known={ResponseSource.GROUND_TRUTH: TRUTH},
         max_new_tokens=8,
         seed=20,
         validate=validate,

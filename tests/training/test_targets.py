@@ -18,7 +18,7 @@ from skd.training import loop
 from skd.training.divergences import DIVERGENCES, logit_gradient
 from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
 from skd.training.losses import Terms, token_loss
-from skd.training.methods import DIVERGENCE, METHODS, Loss, Response
+from skd.training.methods import DIVERGENCE, METHODS, Loss, ResponseSource
 from skd.training.settings import Distill, Divergence, MethodSettings, Optimisation
 from skd.training.teacher_cache import keep
 from tests.reference import FORMULAS
@@ -115,7 +115,7 @@ def make_run(folder: Path, method: str, divergence: Divergence, **changes) -> Tr
         settings=MethodSettings(method, divergence=divergence, acceptance=Acceptance("top_k", 2)),
         distill=Distill(Optimisation(steps=STEPS, batch_size=4, learning_rate=0.01)),
         pair=Pair(build(seed=1), build(seed=2).requires_grad_(False), VOCABULARY),
-        known={Response.GROUND_TRUTH: TRUTH, Response.TEACHER: TAUGHT},
+        known={ResponseSource.GROUND_TRUTH: TRUTH, ResponseSource.TEACHER: TAUGHT},
         max_new_tokens=8,
         seed=20,
         validate=lambda model: Validation(metric=1.0),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skd.report.reading.experiment import ExperimentResults, MethodTraining, TaskResults
 from skd.report.sections.tables import TITLES
 from skd.report.verdicts.compare import start_of
-from skd.training.methods import Response
+from skd.training.methods import ResponseSource
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
@@ -57,9 +57,9 @@ def _group(task: TaskResults, method: str) -> str:
     if start_of(task, method) == "instruct":
         return "instruct start"
     sources = task.training[method].method.sources
-    if Response.INTERLEAVED in sources:
+    if ResponseSource.INTERLEAVED in sources:
         return "interleaved sampling"
-    return "student samples" if Response.STUDENT in sources else "fixed responses"
+    return "student samples" if ResponseSource.STUDENT in sources else "fixed responses"
 
 
 def line_styles(groups: dict[str, list[str]], reference: str) -> Styles:

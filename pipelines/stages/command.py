@@ -26,6 +26,10 @@ from skd.results.took import Took
 
 T = TypeVar("T")
 METRICS = Path("metrics")
+_CPUINFO = Path("/proc/cpuinfo")
+_OWN_STATUS = Path("/proc/self/stat")
+# proc(5): starttime, counted behind the command's name
+_STARTED = 19
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
 
@@ -80,8 +84,16 @@ def took(device: object = None, fixed_work: float | None = None) -> Took:
 
 
 def seconds() -> float:
-    """Wall seconds since this process began: a stage pays for its imports too."""
-    return round(time.time() - psutil.Process().create_time(), 2)
+    """Wall seconds since this process began: a stage pays for its imports too.
+
+    Linux counts a start in ticks since the boot; psutil adds them to the time of the boot, which it
+    knows in whole seconds.
+    """
+    if not _OWN_STATUS.exists():
+        return round(time.time() - psutil.Process().create_time(), 2)
+    fields = _OWN_STATUS.read_text(encoding="utf-8").rpartition(")")[2].split()
+    began = int(fields[_STARTED]) / os.sysconf("SC_CLK_TCK")
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 2)
 
 
 def environment(device: str) -> dict[str, str]:
@@ -90,8 +102,18 @@ def environment(device: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         "device": device,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
+
+
+def _processor() -> str:
+    """The processor's model as Linux names it, elsewhere as Python does."""
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return f"{value.strip()}, {platform.machine()}"
+    return platform.processor() or platform.machine()
 
 
 def _keep_freed_memory() -> None:

@@ -64,14 +64,14 @@ class Params:
         for name in self.experiment.sweeps:
             row = self.sweeps[name]
             for value in row.values:
-                row.varied(self.methods[row.method], value)
+                row.varied(self.methods[row.method], self.distill, value)
             labels = [label(value) for value in row.values]
             for twice in {text for text in labels if labels.count(text) > 1}:
                 raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
         if self.experiment.fairness:
             for method, knob in self.fairness.knobs.items():
                 for value in knob.values:
-                    changed(self.methods[method], {knob.setting: value})
+                    changed(self.methods[method], {knob.setting: value}, f"methods.{method}")
 
     def _references(self) -> Iterator[tuple[str, Iterable[Any], str, Container[Any]]]:
         """What names what: (parameter, its names, what to say of a wrong one, what there is)."""

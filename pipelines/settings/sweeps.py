@@ -8,10 +8,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from skd.settings import STRICT, Name, Positive
-from skd.training.settings import MethodSettings, changed
+from skd.training.settings import Distill, MethodSettings, changed
 
-# The one setting that is swept and does not stand in a row of `methods`
-STUDENT_EXAMPLES = "student_examples"
+# Swept settings that do not stand in a row of `methods`: the rows that a student sees, and those
+# whose path begins with the section `distill`
+STUDENT_EXAMPLES, OF_RUNS = "student_examples", "distill"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -20,8 +21,9 @@ class Sweep:
 
     # A row of `methods`
     method: Name
-    # Its path in that row, or student_examples. Values of `acceptance` and `divergence` are whole
-    # Mappings ({rule: min_prob, value: 0.3}): a rule makes sense with a value of its own only.
+    # Its path in that row, a path such as distill.rollout_steps, or student_examples. Values of
+    # `acceptance` and `divergence` are whole mappings ({rule: min_prob, value: 0.3}): a rule makes
+    # sense with a value of its own only.
     setting: str
     values: Annotated[list[Any], Field(min_length=1)]
     tasks: Annotated[list[Name], Field(min_length=1)]
@@ -29,6 +31,16 @@ class Sweep:
     # None: as many as in `distill`, whose runs are then taken over where a value is a method's own
     validation_examples: Positive | None = None
 
-    def varied(self, row: MethodSettings, value: Any) -> MethodSettings:
-        """The method's row with the setting at `value`. Raises `ValueError` where that is wrong."""
-        return row if self.setting == STUDENT_EXAMPLES else changed(row, {self.setting: value})
+    def varied(
+        self, row: MethodSettings, distill: Distill, value: Any
+    ) -> tuple[MethodSettings, Distill]:
+        """The method's row and the section `distill` with the setting at `value`.
+
+        Raises `ValueError` where that is wrong.
+        """
+        section, _, path = self.setting.partition(".")
+        if self.setting == STUDENT_EXAMPLES:
+            return row, distill
+        if section == OF_RUNS:
+            return row, changed(distill, {path: value}, OF_RUNS)
+        return changed(row, {self.setting: value}, f"methods.{self.method}"), distill

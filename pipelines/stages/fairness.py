@@ -112,7 +112,7 @@ def candidates(parameters: Parameters) -> list[Candidate]:
     for task, (method, knob) in product(parameters.tasks, settings.knobs.items()):
         for rate, value in product(settings.learning_rates, knob.values):
             changes = {knob.setting: value, "learning_rate": rate}
-            row = changed(parameters.methods[method], changes)
+            row = changed(parameters.methods[method], changes, f"methods.{method}")
             tries.append(Candidate(task, method, rate, value, row))
     return tries
 

@@ -85,15 +85,15 @@ def _wanted(parameters: Parameters) -> Iterator[SweepRun]:
 
 def _spec(parameters: Parameters, run: SweepRun, task: TaskData) -> RunSpec:
     row = parameters.sweeps[run.sweep]
+    settings, distill = row.varied(parameters.methods[row.method], parameters.distill, run.value)
     optimisation = replace(
-        parameters.distill.optimisation,
-        validation_examples=_validation_examples(parameters, run.sweep),
+        distill.optimisation, validation_examples=_validation_examples(parameters, run.sweep)
     )
     return distilling(
         f"{run.task}-sweep-{run.sweep}-{run.seed}",
         task,
-        row.varied(parameters.methods[row.method], run.value),
-        replace(parameters.distill, optimisation=optimisation),
+        settings,
+        replace(distill, optimisation=optimisation),
         run.seed,
         examples=run.value if row.setting == STUDENT_EXAMPLES else None,
     )

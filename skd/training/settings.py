@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -149,25 +149,31 @@ class MethodSettings:
     learning_rate: PositiveNumber | None = None
 
 
-def changed(row: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:
-    """A row of `methods` with other values at these paths. Raises `ValueError` for a wrong one."""
-    settings = plain(row)
+Settings = TypeVar("Settings", MethodSettings, Distill)
+
+
+def changed(settings: Settings, changes: Mapping[str, Any], name: str) -> Settings:
+    """The same settings with other values at these paths. Raises `ValueError` for a wrong one.
+
+    name: of the settings, for messages.
+    """
+    values = plain(settings)
     for path, value in changes.items():
-        _put(settings, path, value)
+        _put(values, path, value, name)
     try:
-        return TypeAdapter(MethodSettings).validate_python(settings)
+        return TypeAdapter(type(settings)).validate_python(values)
     except ValidationError as error:
         given = ", ".join(f"{path} = {label(value)}" for path, value in changes.items())
         what = "; ".join(describe_errors(error))
-        raise ValueError(f"{row.method} with {given}: {what}") from None
+        raise ValueError(f"{name} with {given}: {what}") from None
 
 
-def _put(settings: Any, path: str, value: Any) -> None:
+def _put(settings: Any, path: str, value: Any, name: str) -> None:
     *sections, last = path.split(".")
     for section in sections:
         settings = settings.get(section) if isinstance(settings, dict) else None
     if not isinstance(settings, dict) or last not in settings:
-        raise ValueError(f"{path!r} is no setting of a row of `methods`")
+        raise ValueError(f"{path!r} is no setting of {name}")
     if isinstance(settings[last], dict) and not isinstance(value, Mapping):
         raise ValueError(
             f"{path!r} is a section; its values are mappings, or name one of its settings "

@@ -66,6 +66,7 @@ def test_every_method_has_the_same_number_of_tries(params: Parameters) -> None:
         assert one.settings == changed(
             params.methods[one.method],
             {knob.setting: one.value, "learning_rate": one.learning_rate},
+            one.method,
         )
     assert set(counts) == set(params.fairness.knobs)
     assert len(set(counts.values())) == 1

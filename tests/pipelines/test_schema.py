@@ -10,8 +10,10 @@ import yaml
 
 from pipelines.profile import compose, names
 from pipelines.schema import load, parse
+from pipelines.settings.sweeps import Sweep
 from skd.errors import UserError
 from skd.settings import canonical, label
+from skd.training.settings import MethodSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {"kind": "files", "test": "test.csv", "columns": {"source": "q", "answer": "a"}}
@@ -50,7 +52,7 @@ def changed(path: str, value: object) -> dict:
         ("probe.methods", ["magic"], "methods.magic is missing"),
         ("sweeps.threshold.method", "magic", "methods.magic is missing"),
         ("sweeps.threshold.tasks", ["poetry"], "which experiment.tasks does not"),
-        ("sweeps.threshold.setting", "acceptance.speed", "no setting of a row of `methods`"),
+        ("sweeps.threshold.setting", "acceptance.speed", "no setting of methods.skd"),
         (
             "sweeps.threshold.values",
             [-1],
@@ -83,25 +85,37 @@ def test_a_swept_section_is_replaced_whole_and_its_mistakes_are_named() -> None:
     raw = changed("experiment.sweeps", ["rules", "divergences", "start"])
     params = parse(raw)
     rules, divergences, start = (params.sweeps[name] for name in params.experiment.sweeps)
-    made = [rules.varied(params.methods[rules.method], value) for value in rules.values]
+
+    def varied(sweep: Sweep) -> list[MethodSettings]:
+        row = params.methods[sweep.method]
+        return [sweep.varied(row, params.distill, value)[0] for value in sweep.values]
+
+    made = varied(rules)
     assert [(m.acceptance.rule, m.acceptance.value) for m in made] == [
         ("top_k", 1), ("top_p", 0.9), ("min_prob", 0.3), ("ratio", 0.5),
     ]  # fmt: skip
-    made = [
-        divergences.varied(params.methods[divergences.method], value)
-        for value in divergences.values
-    ]
+    made = varied(divergences)
     assert len({m.divergence.name for m in made}) == len(made) > 1
     assert all(m.acceptance == params.methods["skd"].acceptance for m in made)
-    assert [start.varied(params.methods[start.method], v).student_init for v in start.values] == [
-        "sft",
-        "instruct",
-    ]
+    assert [row.student_init for row in varied(start)] == ["sft", "instruct"]
     raw["sweeps"]["rules"]["values"] = [{"rule": "top_q", "value": 0.9}]
     with pytest.raises(UserError, match=r"acceptance = top_q 0\.9: acceptance\.rule: .*'top_q'"):
         parse(raw)
     raw["sweeps"]["rules"]["values"] = [{"rule": "top_p", "mass": 0.9}]
     with pytest.raises(UserError, match=r"unknown parameter 'acceptance\.mass'"):
+        parse(raw)
+
+
+def test_a_setting_of_the_runs_is_swept_beside_an_unchanged_row() -> None:
+    raw = changed("experiment.sweeps", ["threshold"])
+    raw["sweeps"]["threshold"] |= {"setting": "distill.rollout_steps", "values": [1, 4]}
+    params = parse(raw)
+    sweep, row = params.sweeps["threshold"], params.methods["skd"]
+    made = [sweep.varied(row, params.distill, value) for value in sweep.values]
+    assert [distill.rollout_steps for _, distill in made] == [1, 4]
+    assert {settings for settings, _ in made} == {row}
+    raw["sweeps"]["threshold"]["values"] = [0]
+    with pytest.raises(UserError, match=r"distill with rollout_steps = 0: rollout_steps: .*0"):
         parse(raw)
 
 

@@ -32,7 +32,8 @@ DISTILL = Distill(Optimisation(steps=100, batch_size=8, learning_rate=1e-3, vali
 
 @pytest.fixture
 def params() -> Parameters:
-    return read_parameters(Parameters, file=ROOT / "profiles" / "embedded.yaml")
+    default = read_parameters(Parameters, file=ROOT / "profiles" / "embedded.yaml")
+    return replace(default, tasks=["summarization"])
 
 
 def taken(

@@ -25,29 +25,29 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ValidatedStudent:
     method: str
     seed: int
     # Primary metric on the validation rows that training used, percent
     score: float
 
 
-def candidates(experiment: Experiment, task: str) -> list[Candidate]:
+def validated_students(experiment: Experiment, task: str) -> list[ValidatedStudent]:
     students = []
     for method in experiment.methods:
         path = folders.STUDENTS / method / task / "validation.json"
         scores = read_result(path, ValidationScores, f"distill@{method}").seeds
-        students += [Candidate(method, seed, scores[str(seed)]) for seed in experiment.seeds]
+        students += [ValidatedStudent(method, seed, scores[str(seed)]) for seed in experiment.seeds]
     return students
 
 
-def best(students: list[Candidate]) -> Candidate:
+def best(students: list[ValidatedStudent]) -> ValidatedStudent:
     return max(students, key=lambda student: student.score)  # the first of equals
 
 
-def export(experiment: Experiment) -> dict[str, Candidate]:
+def export(experiment: Experiment) -> dict[str, ValidatedStudent]:
     """Fill models/best; returns the chosen student of each task."""
-    chosen = {task: best(candidates(experiment, task)) for task in experiment.tasks}
+    chosen = {task: best(validated_students(experiment, task)) for task in experiment.tasks}
 
     def fill(folder: Path) -> None:
         for task, student in chosen.items():

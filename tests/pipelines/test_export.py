@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.settings.experiment import Experiment
-from pipelines.stages.export import Candidate, best, export
+from pipelines.stages.export import ValidatedStudent, best, export
 from skd.results.files import write_result
 from skd.results.runs import ValidationScores
 from tests.tiny import build
@@ -36,7 +36,7 @@ def run_folder(tmp_path, monkeypatch) -> Path:
 
 def test_the_best_by_validation_is_exported_with_its_card(run_folder) -> None:
     chosen = export(Experiment(["translation"], ["sft", "skd"], [20, 21], [], [], [], []))
-    assert chosen == {"translation": Candidate("sft", 21, 70.0)}
+    assert chosen == {"translation": ValidatedStudent("sft", 21, 70.0)}
     folder = run_folder / "models" / "best" / "translation"
     assert (folder / "README.md").read_text() == "# sft"
     kept = run_folder / "models" / "students" / "sft" / "translation" / "21" / "model.safetensors"
@@ -46,5 +46,5 @@ def test_the_best_by_validation_is_exported_with_its_card(run_folder) -> None:
 
 
 def test_of_equals_the_first_is_taken() -> None:
-    equal = [Candidate("a", 1, 5.0), Candidate("b", 1, 5.0)]
+    equal = [ValidatedStudent("a", 1, 5.0), ValidatedStudent("b", 1, 5.0)]
     assert best(equal) is equal[0]

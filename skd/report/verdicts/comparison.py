@@ -17,7 +17,7 @@ from skd.report.verdicts.spread import Noise
 
 ALPHA = 0.05  # p below it and an interval without zero are the same thing
 POWER = 0.8
-MOST_SEEDS = 1000
+MOST_SEEDS = 100
 # Chance that a table of equal, equally stable methods holds a false verdict, for any number of
 # runs. A table of more than two methods spends the share 1 - 2 / runs of it, because a method that
 # is far less stable than the others can look stable in few runs: two runs decide nothing.
@@ -25,7 +25,7 @@ MOST_SEEDS = 1000
 ERROR = 0.04
 HIDDEN_RUNS = 2
 # A method with a spread of its own must also differ by a t test on its own few runs at this level.
-OWN_ERROR = 0.015
+OWN_ERROR = 0.01
 
 
 class Word(StrEnum):

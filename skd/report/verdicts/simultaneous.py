@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import chdtri, ndtr
+from scipy.special import chdtri, ndtr, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +27,7 @@ _SCALES = 64
 # a larger critical value.
 _MOST_SHARED = 0.95
 _STEP = 0.05  # of the shared variance; families with the same steps have the same critical values
-_SMALLEST, _LARGEST = 1e-3, 1e9  # where critical values are looked for
+_BELOW = 0.999  # leaves room for rounding where a bound is known
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Against:
     def of(cls, shares: Iterable[float], *, two_sided: bool = True) -> Against:
         steps = (min(round(share / _STEP) * _STEP, _MOST_SHARED) for share in shares)
         return cls(tuple(sorted(Counter(steps).items())), two_sided)
+
+    @property
+    def comparisons(self) -> int:
+        return sum(count for _, count in self.shared)
 
     def within(self, bounds: Floats) -> Floats:
         """Probability that all standardised differences stay below `bounds` [n]."""
@@ -63,6 +68,11 @@ class Among:
     """Each of `methods` against each other, with equal variances."""
 
     methods: int
+    two_sided: ClassVar[bool] = True
+
+    @property
+    def comparisons(self) -> int:
+        return self.methods * (self.methods - 1) // 2
 
     def within(self, bounds: Floats) -> Floats:
         """The lowest mean lies at one place, the others within the range above it."""
@@ -92,14 +102,16 @@ class Joint:
 
 @lru_cache(maxsize=4096)
 def critical_value(joint: Joint, error: float) -> float:
-    """The bound that chance passes with probability `error`; infinite where there is no error."""
+    """The bound that chance passes with probability `error`; infinite where there is no error.
+
+    It lies between that of one comparison and Bonferroni's of all.
+    """
     if error <= 0:
         return float("inf")
-
-    def excess(logarithm: float) -> float:
-        return joint.tail(float(np.exp(logarithm))) - error
-
-    return float(np.exp(brentq(excess, np.log(_SMALLEST), np.log(_LARGEST), xtol=1e-10)))
+    tail = error / 2 if joint.shape.two_sided else error
+    one, all_of_them = stdtrit(joint.freedom, [1 - tail, 1 - tail / joint.shape.comparisons])
+    low, high = _BELOW * one, all_of_them / _BELOW
+    return float(brentq(lambda bound: joint.tail(bound) - error, low, high, rtol=1e-9))
 
 
 @lru_cache(maxsize=4096)

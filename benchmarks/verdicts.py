@@ -230,9 +230,9 @@ common to the methods of a seed.
 ## False verdicts
 
 Share of the tables of equal methods that hold any verdict, in percent: the reference against the
-others / all pairs, and in brackets the same by the former rule. {count} tables
-each (of two methods {4 * count}), so a true share of 4 % shows as 2 to 6. The mean of the new rule is {np.mean(every):.1f} %, the largest
-{max(every):.1f} %.
+others / all pairs, and in brackets the same by the former rule. {count} tables each (of two
+methods {4 * count}), so a true share of 4 % shows as 2 to 6. The mean of the new rule is
+{np.mean(every):.1f} %, the largest {max(every):.1f} %.
 
 {_false(nulls)}
 ## Leads found

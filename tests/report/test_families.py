@@ -91,6 +91,12 @@ def test_several_references_share_the_error_of_one() -> None:
     assert both["m0"][0].half_width > alone["m0"][0].half_width
 
 
+def test_a_reference_without_others_has_no_comparisons() -> None:
+    fitted = fit(labelled(table(np.random.default_rng(19), 1)))
+    assert planned(fitted, {"m0": []}) == {}
+    assert all_pairs(fitted) == []
+
+
 def test_a_constant_and_the_methods_order_change_nothing() -> None:
     scores = table(np.random.default_rng(5)) + np.arange(5)[:, None, None] * 4.0
     first = labelled(scores)

@@ -51,6 +51,7 @@ def planned(fit: Fit, families: Mapping[str, Sequence[str]]) -> dict[str, list[C
     return {
         reference: _judged(fit, [(reference, o) for o in others], share * len(others) / total)
         for reference, others in families.items()
+        if others
     }
 
 

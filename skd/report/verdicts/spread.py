@@ -163,7 +163,7 @@ def _seeds(scores: Scores) -> tuple[list[list[Hashable]], bool]:
     first, *others = scores.values()
     common = [seed for seed in first if all(seed in runs for runs in others)]
     most = max(map(len, scores.values()))
-    if len(common) >= max(2, most / 2):
+    if others and len(common) >= max(2, most / 2):
         return [common for _ in scores], True
     return [list(runs) for runs in scores.values()], False
 

@@ -33,8 +33,10 @@ def test_two_methods_of_the_same_seeds_are_a_paired_t_test() -> None:
     runs = np.random.default_rng(0).normal(50, 3, (2, 5)) + np.random.default_rng(1).normal(0, 9, 5)
     (comparison,) = star(labelled(constant(runs)))
     expected = stats.ttest_rel(*runs)
-    assert comparison.p == pytest.approx(min(1.0, expected.pvalue * ALPHA / ERROR))
-    interval = expected.confidence_interval(1 - ERROR)
+    error = comparison.family.error(5)
+    assert 0.8 * ERROR < error < ERROR
+    assert comparison.p == pytest.approx(min(1.0, expected.pvalue * ALPHA / error))
+    interval = expected.confidence_interval(1 - error)
     assert (comparison.low, comparison.high) == pytest.approx((interval.low, interval.high))
 
 

@@ -18,12 +18,14 @@ from skd.report.verdicts.spread import Noise
 ALPHA = 0.05  # p below it and an interval without zero are the same thing
 POWER = 0.8
 MOST_SEEDS = 100
-# Chance that a table of equal, equally stable methods holds a false verdict, for any number of
-# runs. A table of more than two methods spends the share 1 - 2 / runs of it, because a method that
-# is far less stable than the others can look stable in few runs: two runs decide nothing.
+# Chance that a table of equal, equally stable methods holds a false verdict, with many runs. With
+# few runs it spends the share 1 - `HIDDEN_RUNS` / runs of it: a method that is far less stable than
+# the others can look stable in few runs, so that two decide nothing in a table. Two methods alone
+# have no others to hide among; there it makes up for the approximate degrees of freedom.
 # benchmarks/verdicts.py shows what comes out.
 ERROR = 0.04
-HIDDEN_RUNS = 2
+HIDDEN_RUNS, HIDDEN_RUNS_OF_TWO = 2.0, 0.5
+FEWEST_RUNS, FEWEST_RUNS_OF_TWO = 3, 2  # that a verdict rests on
 # A method with a spread of its own must also differ by a t test on its own few runs at this level.
 OWN_ERROR = 0.01
 
@@ -46,8 +48,8 @@ class Family:
     hides: bool  # whether an unstable method could hide among others
 
     def error(self, runs: int) -> float:
-        hidden = HIDDEN_RUNS / runs if self.hides else 0.0
-        return ERROR * self.share * max(0.0, 1 - hidden)
+        hidden = HIDDEN_RUNS if self.hides else HIDDEN_RUNS_OF_TWO
+        return ERROR * self.share * max(0.0, 1 - hidden / runs)
 
     def joint(self, runs: int) -> Joint:
         return Joint(self.shape, self.freedom * (runs - 1) / (self.runs - 1))
@@ -128,7 +130,7 @@ class Comparison:
 
         None where `MOST_SEEDS` would not do, or where nothing is known.
         """
-        fewest, enough = 2, MOST_SEEDS
+        fewest, enough = FEWEST_RUNS_OF_TWO, MOST_SEEDS
         if not self.smallest_lead(enough) <= abs(self.difference):
             return None
         while fewest < enough:  # more runs see smaller leads

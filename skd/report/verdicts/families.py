@@ -13,7 +13,12 @@ from itertools import combinations
 
 import numpy as np
 
-from skd.report.verdicts.comparison import HIDDEN_RUNS, Comparison, Family
+from skd.report.verdicts.comparison import (
+    FEWEST_RUNS,
+    FEWEST_RUNS_OF_TWO,
+    Comparison,
+    Family,
+)
 from skd.report.verdicts.simultaneous import Against, Among
 from skd.report.verdicts.spread import Fit, Noise
 
@@ -105,7 +110,7 @@ def _judged(
     places = {name: place for place, name in enumerate(fit.methods)}
     noises = {pair: fit.noise(*pair) for pair in pairs}
     hides = len(fit.methods) > 2
-    least = HIDDEN_RUNS + 1 if hides else 2
+    least = FEWEST_RUNS if hides else FEWEST_RUNS_OF_TWO
     decidable = [
         pair
         for pair in pairs

@@ -15,18 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pipelines.schema import Params, load
+from pipelines.settings.report import Report
 from pipelines.stages.command import run_command
 from skd.errors import UserError
 from skd.report.reading.experiment import ExperimentResults, TaskResults
 from skd.report.reading.reader import read_experiment
-from skd.report.sections.tables import NONE, p_text, row_name, table, values_text
-from skd.report.verdicts.compare import TIE, judge
+from skd.report.sections.cells import (
+    NONE,
+    SIGNS,
+    p_text,
+    range_text,
+    row_name,
+    table,
+    values_text,
+)
+from skd.report.verdicts.families import planned
+from skd.report.verdicts.spread import fit
+from skd.report.verdicts.tables import Verdict
 from skd.settings import plain
 
-_MARKS = {"better": "▲ better", TIE: "= tie", "worse": "▼ worse"}
+NO_VERDICT = "none: too few seeds"
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ def page(first: Revision, second: Revision) -> str:
     parts = [f"# Results of `{second.name}` against `{first.name}`", _parameters(first, second)]
     others = {task.name: task for task in first.results.tasks}
     pairs = [(others[task.name], task) for task in second.results.tasks if task.name in others]
-    parts += [_task(before, after, second.params) for before, after in pairs]
+    parts += [_task(before, after, second.params.report) for before, after in pairs]
     only = {task.name for task in (*first.results.tasks, *second.results.tasks)} - {
         a.name for a, _ in pairs
     }
@@ -93,28 +105,55 @@ def _parameters(first: Revision, second: Revision) -> str:
     return table(["parameter", first.name, second.name], changed, text_columns=3)
 
 
-def _task(before: TaskResults, after: TaskResults, params: Params) -> str:
+def _task(before: TaskResults, after: TaskResults, settings: Report) -> str:
     title = f"## {after.name}, {after.primary}"
     shared = [name for name in after.models if name in before.models]
     if before.ids != after.ids or before.rows != after.rows:
         rows = [[row_name(n), *_means(before, after, n)] for n in shared]
         text = table(["model", "before", "after"], rows)
         return f"{title}\n\nThe test sets differ, so nothing is tested.\n\n{text}"
-    settings = params.report
-    couples = {(name, name): (after.scores(name), before.scores(name)) for name in shared}
-    rows = [
-        [
-            row_name(verdict.method),
-            *_means(before, after, verdict.method),
-            f"{verdict.comparison.difference:+.1f}",
-            f"{verdict.comparison.low:+.1f} … {verdict.comparison.high:+.1f}",
-            p_text(verdict.holm_p),
-            _MARKS[verdict.word],
-        ]
-        for verdict in judge(couples, settings.resamples, settings.seed)
-    ]
-    header = ["model", "before", "after", "difference", "95 % interval", "Holm p", "verdict"]
+    verdicts = _verdicts(before, after, settings.margin)
+    rows = []
+    for name in shared:
+        cells = [row_name(name), *_means(before, after, name)]
+        verdict = verdicts.get(name)
+        if verdict is None:
+            rows.append([*cells, NONE, NONE, NONE, "" if _changed(before, after, name) else "same"])
+        else:
+            made = verdict.comparison
+            p = p_text(made.p) if verdict.possible else NONE
+            word = f"{SIGNS[verdict.word]} {verdict.word}" if verdict.possible else NO_VERDICT
+            rows.append([*cells, f"{made.difference:+.1f}", range_text(verdict), p, word])
+    header = ["model", "before", "after", "difference", "95 % interval", "p", "verdict"]
     return f"{title}\n\n{table(header, rows)}"
+
+
+def _verdicts(before: TaskResults, after: TaskResults, margin: float) -> dict[str, Verdict]:
+    """Of each trained model whose scores changed, judged together.
+
+    A method that did not change stands once in the model: it tells how far runs spread.
+    """
+    methods = [name for name in after.training if name in before.training]
+    changed = [name for name in methods if _changed(before, after, name)]
+    if not changed:
+        return {}
+    scores = {name: after.scores(name) for name in methods}
+    scores |= {_earlier(name): before.scores(name) for name in changed}
+    made = planned(fit(scores), {name: [_earlier(name)] for name in changed})
+    return {name: Verdict(comparisons[0], margin) for name, comparisons in made.items()}
+
+
+def _earlier(name: str) -> str:
+    """Its name among the methods of both revisions."""
+    return f"{name}, before"
+
+
+def _changed(before: TaskResults, after: TaskResults, name: str) -> bool:
+    """Whether any run of the model got other scores."""
+    ours, theirs = (task.scores(name) for task in (after, before))
+    return ours.keys() != theirs.keys() or any(
+        not np.array_equal(ours[seed], theirs[seed], equal_nan=True) for seed in ours
+    )
 
 
 def _means(before: TaskResults, after: TaskResults, name: str) -> list[str]:

@@ -17,7 +17,8 @@ from skd.report.reading.analyses import read_analyses
 from skd.report.reading.parts import read_parts
 from skd.report.reading.reader import read_experiment
 from skd.report.sections.cards import cards
-from skd.report.sections.markdown import report
+from skd.report.sections.details import pages
+from skd.report.sections.main import FOLDER, report
 from skd.report.sections.page import page
 from skd.report.sections.provenance import Provenance
 from skd.report.sections.results import results_csv
@@ -30,15 +31,17 @@ Write the report of the run that params.yaml describes.
 
 reads   metrics/, records/, logs/, data/<task>/<split>.jsonl and test_sets/<name>/test.jsonl of
         the tasks, sets, methods and seeds in the section `experiment`; nothing else, no model
-writes  reports/report.md        conclusion, tables, figures, samples, what ran
-        reports/report.html      the same as one file, figures inside
+writes  reports/report.md        one page: what to use, who wins, scores, cost, how to reproduce
+        reports/details/*.md     comparisons, curves, analyses, samples and the rest
+        reports/report.html      all of it as one file, figures inside
         reports/results.csv      one row per number of the test split
         reports/tables/*.csv     the tables with plain numbers; all pairs compared
-        reports/figures/*.png    comparison, training curves, acceptance; *.csv: what they show
+        reports/figures/*.png    comparison, cost, training curves; *.csv: what they show
         reports/cards/*.md       a model card per task and method
 
-The section `report` of params.yaml sets the method that is compared with the others, the
-number of resamples of its tests and the number of sample outputs.
+The section `report` of params.yaml sets the method that is compared with the others, the points
+within which methods count as equal, the resamples of the intervals over tasks, and the number of
+sample outputs.
 """
 COMMAND = "dvc repro report"
 SOURCES = ("skd", "pipelines", "params.yaml", "dvc.yaml")
@@ -65,27 +68,27 @@ def build(params: Params, root: Path, source: Provenance) -> None:
     tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
     results = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
     analyses = read_analyses(root, experiment.sweeps, experiment.students)
-    reference = settings.reference_method
-    evidence = weigh(results, analyses, reference, resamples=settings.resamples, seed=settings.seed)
-    drawn = figures(results, reference)
-    text = report(
+    evidence = weigh(
         results,
         analyses,
-        evidence,
-        read_parts(root, _items(experiment)),
-        source,
-        list(drawn),
-        settings.samples_per_task,
+        settings.reference_method,
+        settings.margin,
+        resamples=settings.resamples,
+        seed=settings.seed,
     )
+    drawn = figures(results, evidence)
+    parts = read_parts(root, _items(experiment))
+    details = pages(results, analyses, evidence, parts, list(drawn), settings.samples_per_task)
+    text = report(results, evidence, parts, source, list(drawn), details)
     out = root / "reports"
     write_files(out / "figures", files(drawn))
     write_files(out / "cards", cards(results, source))
     write_text(out / "results.csv", results_csv(results))
     write_files(out / "tables", sheets(results, analyses, evidence))
+    write_files(out / FOLDER, {f"{name}.md": each for name, each in details.items()})
     write_text(out / "report.md", text)
-    write_text(
-        out / "report.html", page(text, {name: figure.png for name, figure in drawn.items()})
-    )
+    pictures = {name: figure.png for name, figure in drawn.items()}
+    write_text(out / "report.html", page(text, details, pictures))
 
 
 def _items(experiment: Experiment) -> set[str]:

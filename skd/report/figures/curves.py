@@ -15,8 +15,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from skd.report.reading.experiment import ExperimentResults, MethodTraining, TaskResults
-from skd.report.sections.tables import TITLES
-from skd.report.verdicts.compare import start_of
+from skd.report.sections.cells import TITLES
+from skd.report.verdicts.relations import start_of
 from skd.training.methods import ResponseSource
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito

@@ -21,6 +21,8 @@ from skd.tasks import TASKS
 from skd.training.methods import METHODS, Method
 from skd.training.settings import MethodSettings
 
+Floats = NDArray[np.float64]
+
 # The models that no method made, as rows of the tables
 TEACHER_ROW, SFT_START, INSTRUCT_START = "teacher", "student_init", "student_init_instruct"
 STARTS = (TEACHER_ROW, SFT_START, INSTRUCT_START)
@@ -47,12 +49,12 @@ class ModelScores:
         """One value per seed; empty where the metric was not scored."""
         return [scores[metric] for scores in self.by_seed.values() if metric in scores]
 
-    def matrix(self, metric: str, ids: Sequence[str]) -> NDArray[np.float64]:
-        """Per-example scores [seeds, examples]; NaN where an example has none."""
-        return np.array(
-            [[outputs[i].scores.get(metric) for i in ids] for outputs in self.outputs.values()],
-            dtype=np.float64,
-        )
+    def by_example(self, metric: str, ids: Sequence[str]) -> dict[str, Floats]:
+        """Seed -> score of each example; NaN where an example has none."""
+        return {
+            seed: np.array([outputs[i].scores.get(metric) for i in ids], dtype=np.float64)
+            for seed, outputs in self.outputs.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ class TaskResults:
     def ids(self) -> list[str]:
         return [str(row["id"]) for row in self.rows]
 
-    def scores(self, model: str) -> NDArray[np.float64]:
-        """Per-example scores [seeds, examples] of a model by the primary metric."""
-        return self.models[model].matrix(self.primary, self.ids)
+    def scores(self, model: str, metric: str | None = None) -> dict[str, Floats]:
+        """Seed -> score of each example, by the primary metric if no other is named."""
+        return self.models[model].by_example(metric or self.primary, self.ids)
 
 
 @dataclass(frozen=True)

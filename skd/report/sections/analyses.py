@@ -1,4 +1,4 @@
-"""The analyses beside the main comparison, in their order."""
+"""`details/analyses.md`: the analyses beside the main comparison, in their order."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from skd.report.sections.probe import agreement, course, drafts
 from skd.report.verdicts.evidence import Evidence
 
 
-def section(analyses: Analyses, results: ExperimentResults, evidence: Evidence) -> str:
+def page(analyses: Analyses, results: ExperimentResults, evidence: Evidence) -> str:
     parts = [
-        "## Analyses\n\nOn the validation split where nothing else is said; nothing here chose a "
-        "setting of the results above.",
+        "# Analyses\n\nOn the validation split where nothing else is said; nothing here chose a "
+        "setting of the main comparison. Values of fewer than three runs stand one by one.",
         fairness.section(analyses, evidence.budgets, evidence.reference),
         *(sweeps.section(name, sweep) for name, sweep in analyses.sweeps.items()),
         scaling.section(analyses.students, results),

@@ -11,10 +11,10 @@ from skd.report.reading.experiment import (
     ExperimentResults,
     TaskResults,
 )
+from skd.report.sections.cells import TITLES, plain_text, spread_words, table, values_text
 from skd.report.sections.metadata import front_matter, licence_section
 from skd.report.sections.provenance import Provenance, source_text
-from skd.report.sections.tables import TITLES, plain_text, table, values_text
-from skd.report.verdicts.compare import start_of
+from skd.report.verdicts.relations import start_of
 from skd.results.pair import ModelFacts
 from skd.settings import plain
 
@@ -65,7 +65,7 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 ## Results
 
 {model.split.capitalize()} split, {model.n:,} examples, greedy decoding, percent,
-{_spread(results)}.
+{spread_words(len(results.seeds))}.
 
 {_results(task, method, start)}
 {_test_sets(results, task, method, start)}
@@ -127,12 +127,6 @@ def _values(task: TaskResults, metric: str, method: str, start: str) -> list[str
     """Of `MODELS`."""
     names = (method, INSTRUCT_START if start == "instruct" else SFT_START, TEACHER_ROW)
     return [values_text(task.models[name].values(metric)) for name in names]
-
-
-def _spread(results: ExperimentResults) -> str:
-    if len(results.seeds) > 1:
-        return "mean ± 95 % t-interval over seeds"
-    return "interval n/a (one seed)"
 
 
 def _model(model: ModelFacts) -> str:

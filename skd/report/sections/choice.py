@@ -1,82 +1,106 @@
-"""What to use: per task the highest mean, what cannot be told from it, and what is cheapest there.
+"""What to use: the answer in words, then per task the method, what is as good, and the cost.
 
-Rests on the verdicts over all pairs. Calls nothing "best": that needs a verdict over all.
+Rests on `skd.report.verdicts.choice`. Calls nothing "best".
 """
 
 from __future__ import annotations
 
-from statistics import fmean
+from collections.abc import Sequence
 
-from skd.report.reading.analyses import Analyses
 from skd.report.reading.experiment import ExperimentResults, TaskResults
-from skd.report.sections.tables import COSTS, mean_cost, number, table, values_text
-from skd.report.verdicts.compare import TIE
-from skd.report.verdicts.pairs import MethodPair, win_count
-from skd.results.analyses import SweepRuns
+from skd.report.sections.cells import (
+    codes,
+    estimate_text,
+    listed,
+    number,
+    points_text,
+    table,
+    values_text,
+)
+from skd.report.sections.costs import COSTS, mean_cost
+from skd.report.sections.words import no_verdict
+from skd.report.verdicts.choice import Choice, good_everywhere, seconds_of
+from skd.report.verdicts.evidence import Evidence
 
 MOST_NAMES = 5  # in a cell, where a few exceptions say as much
 NO_BREAK = "\u00a0"
 
 
-def section(results: ExperimentResults, pairs: list[MethodPair], analyses: Analyses) -> str:
-    """Empty where a run compares nothing."""
-    if not pairs:
-        return ""
-    header = ["task", "highest mean", "cannot be told from it", "cheapest of these", "seconds"]
-    rows = [_row(task, pairs) for task in results.tasks]
+def section(results: ExperimentResults, evidence: Evidence) -> str:
+    choices = evidence.choices
+    if len(results.methods) == 1:
+        return f"Nothing to choose from: the run has `{results.methods[0]}` alone."
+    if not evidence.possible:
+        means = listed([f"`{each.top}` on {each.task.name}" for each in choices])
+        why = no_verdict(results, evidence.of(results.tasks[0].name))
+        return f"**Nothing is recommended.** {why}. The highest scores: {means}."
+    margin = points_text(evidence.margin)
     parts = [
-        "### If you must choose\n\n*Cannot be told from it*: ties, corrected over all pairs of "
-        "methods; more seeds may part them. *Seconds*, *teacher tokens*: of one student's training "
-        "with the cheapest, mean over seeds.",
-        table([*header, "teacher tokens"], rows, text_columns=4),
-        _over_all(results, pairs),
-        "\n".join(_sweep(name, sweep) for name, sweep in analyses.sweeps.items()),
+        f"{_by_task(choices, margin)} {_over_all(results, evidence, margin)}",
+        _table(choices),
+        f"*Use*: the cheapest of the methods that are not inferior; where there is none, the "
+        f"highest mean. *Not inferior*: by a test against the best method, whichever it is (Hsu), "
+        f"the best leads by less than {margin}. *Seconds*, *teacher tokens*: the training of one "
+        "student.",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(parts)
 
 
-def _row(task: TaskResults, pairs: list[MethodPair]) -> list[str]:
-    means = {name: fmean(task.models[name].values(task.primary)) for name in task.training}
-    top = max(means, key=means.__getitem__)
-    ties = tied(task.name, top, pairs)
-    seconds = {
-        name: mean_cost(task.training[name], COSTS["seconds"]) or 0.0 for name in (top, *ties)
-    }
-    cheapest = min(seconds, key=seconds.__getitem__)
-    read = mean_cost(task.training[cheapest], COSTS["teacher_tokens"])
-    cells = [
-        _scored(task, top),
-        _names(ties, [m for m in means if m != top]),
-        _scored(task, cheapest),
+def _by_task(choices: Sequence[Choice], margin: str) -> str:
+    decided = [each for each in choices if each.cheapest]
+    rest = [each for each in choices if not each.cheapest]
+    sentences = []
+    if decided:
+        where: dict[str, list[str]] = {}
+        for each in decided:
+            where.setdefault(each.use, []).append(each.task.name)
+        named = listed([f"`{method}` on {listed(tasks)}" for method, tasks in where.items()])
+        sentences.append(f"**Use {named}.**")
+    if rest:
+        named = listed([f"`{each.use}` on {each.task.name}" for each in rest])
+        sentences.append(
+            f"**The highest mean: {named}**; no method there is shown to be within {margin} of "
+            "the best, so others may be as good."
+        )
+    return " ".join(sentences)
+
+
+def _over_all(results: ExperimentResults, evidence: Evidence, margin: str) -> str:
+    """One method for all tasks; empty for a run of one task."""
+    if len(results.tasks) == 1:
+        return ""
+    good = good_everywhere(evidence.choices)
+    row = next(r for r in evidence.overall if not good or r.method == good[0])
+    cost = sum(seconds_of(task, row.method) for task in results.tasks)
+    closed = ""
+    if row.closed is not None:
+        closed = f" closes {estimate_text(row.closed, ' %')} of the teacher's lead and"
+    if good:
+        others = f" So are {codes(good[1:])}." if len(good) > 1 else ""
+        return (
+            f"One method for all tasks: `{row.method}`{closed} takes {number(cost)} seconds for a "
+            f"student of each task; on every task the best leads it by less than {margin}.{others}"
+        )
+    return (
+        f"One method for all tasks: none is shown to be within {margin} of the best everywhere; "
+        f"`{row.method}`{closed} takes {number(cost)} seconds for a student of each task."
+    )
+
+
+def _table(choices: Sequence[Choice]) -> str:
+    header = ["task", "use", "not inferior to the best", "may be the best", "seconds"]
+    rows = [
+        [
+            each.task.name,
+            _scored(each.task, each.use) + ("" if each.cheapest else ", undecided"),
+            _names(each.good, each.task),
+            _names(each.may_be_best, each.task),
+            number(seconds_of(each.task, each.use), 1),
+            number(mean_cost(each.task.training[each.use], COSTS["teacher_tokens"])),
+        ]
+        for each in choices
     ]
-    return [task.name, *cells, number(seconds[cheapest], 1), number(read)]
-
-
-def _over_all(results: ExperimentResults, pairs: list[MethodPair]) -> str:
-    """The one or two methods that are most often better less often worse, where others are not."""
-    counts = {method: win_count(pairs, method) for method in results.methods}
-    net = {method: count.wins - count.losses for method, count in counts.items()}
-    leading = [method for method in net if net[method] == max(net.values())]
-    if len(leading) > 2 or len(leading) == len(net):
-        return "Over all tasks no method stands out in the comparisons of all pairs."
-    told = [
-        f"`{name}` is better in {count.wins} of {count.wins + count.ties + count.losses}, tied in "
-        f"{count.ties}, worse in {count.losses}"
-        for name, count in ((name, counts[name]) for name in leading)
-    ]
-    who = " and ".join(f"`{name}`" for name in leading)
-    verb = "stands" if len(leading) == 1 else "stand"
-    return f"Over all tasks {who} {verb} out in the comparisons of all pairs: {'; '.join(told)}."
-
-
-def tied(task: str, method: str, pairs: list[MethodPair]) -> list[str]:
-    """The methods that a verdict calls a tie with this one, in the order of the run."""
-    others = []
-    for pair in pairs:
-        both = (pair.verdict.method, pair.verdict.other)
-        if pair.task == task and method in both and pair.verdict.word == TIE:
-            others.append(both[1] if both[0] == method else both[0])
-    return others
+    return table([*header, "teacher tokens"], rows, text_columns=4)
 
 
 def _scored(task: TaskResults, method: str) -> str:
@@ -84,31 +108,13 @@ def _scored(task: TaskResults, method: str) -> str:
     return f"`{method}` {score.replace(' ', NO_BREAK)}"
 
 
-def _names(names: list[str], others: list[str]) -> str:
-    """Those of the others, or all but a few."""
-    rest = [name for name in others if name not in names]
+def _names(names: Sequence[str], task: TaskResults) -> str:
+    """Those methods, or all but a few."""
+    rest = [name for name in task.training if name not in names]
     if len(names) > MOST_NAMES and len(rest) <= MOST_NAMES:
-        return "all others" + (f" but {_listed(rest)}" if rest else "")
-    return _listed(names) or "none"
+        return "all" + (f" but {_listed(rest)}" if rest else "")
+    return _listed(names) or "none is shown to be"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _sweep(name: str, sweep: SweepRuns) -> str:
-    """The ends of a sweep by the validation metric; one line per task."""
-    lines = []
-    for task, values in sweep.runs.items():
-        means = {
-            value: fmean(run.validation.metric for run in runs.values())
-            for value, runs in values.items()
-        }
-        high, low = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-        seeds = len(sweep.seeds)
-        lines.append(
-            f"- `{sweep.setting}` of `{sweep.method}` on {task} (sweep `{name}`, validation, "
-            f"{seeds} seed{'s' if seeds > 1 else ''}, not tested): highest at `{high}` "
-            f"({means[high]:.1f}), lowest at `{low}` ({means[low]:.1f})."
-        )
-    return "\n".join(lines)

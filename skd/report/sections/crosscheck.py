@@ -1,12 +1,13 @@
-"""The section on sacrebleu's own paired tests beside our verdicts. Computes no test."""
+"""`details/crosscheck.md`: sacrebleu's own paired tests beside our verdicts. Computes no test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from skd.report.sections.tables import TITLES, details, p_text, plain_text, row_name, table
-from skd.report.verdicts.compare import TIE, Family
+from skd.report.sections.cells import TITLES, details, p_text, plain_text, row_name, table
+from skd.report.verdicts.comparison import Word
 from skd.report.verdicts.crosscheck import CrossCheck, trial_count
+from skd.report.verdicts.evidence import Evidence
 from skd.report.verdicts.sacrebleu_tests import SCORERS
 
 COLUMNS = (
@@ -15,13 +16,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def section(checks: list[CrossCheck], families: dict[str, list[Family]]) -> str:
+def page(evidence: Evidence) -> str:
     """Empty where no task has the metrics."""
+    checks = evidence.checks
     if not checks:
         return ""
     trials = trial_count(len({check.other for check in checks}))
     parts = [
-        "## Cross-check: sacrebleu's own paired tests\n\n"
+        "# Cross-check: sacrebleu's own paired tests\n\n"
         f"`{checks[0].method}` against each other method by corpus scores: sacrebleu's paired "
         f"approximate randomisation over the outputs of all seeds, {trials:,} trials, "
         "Holm-corrected over both metrics and all methods of a task. It exchanges outputs, so it "
@@ -30,12 +32,12 @@ def section(checks: list[CrossCheck], families: dict[str, list[Family]]) -> str:
         "differences, our verdict stands."
     ]
     for task in dict.fromkeys(check.task for check in checks):
-        ours = _ours(families[task])
+        ours = _ours(evidence, task)
         of_task = [check for check in checks if check.task == task]
         signatures = dict.fromkeys(check.signature for check in of_task)
         body = "\n\n".join(
             (
-                _table(of_task, families[task][0]),
+                _table(of_task, evidence),
                 "\n".join(f"- {plain_text(text)}" for text in signatures),
             )
         )
@@ -43,23 +45,25 @@ def section(checks: list[CrossCheck], families: dict[str, list[Family]]) -> str:
     return "\n\n".join(parts)
 
 
-def rows(checks: list[CrossCheck], families: dict[str, list[Family]]) -> Iterable[Sequence[object]]:
+def rows(evidence: Evidence) -> Iterable[Sequence[object]]:
     """For the CSV."""
-    for check in checks:
-        ours = _ours(families[check.task])[check.other]
+    for check in evidence.checks:
+        ours = _ours(evidence, check.task)[check.other]
         yield (
             check.task, check.metric, check.method, check.other, check.score, check.other_score,
-            check.p, check.holm_p, check.word, ours, check.signature,
+            check.p, check.holm_p, check.word.value, ours.value, check.signature,
         )  # fmt: skip
 
 
-def _ours(families: list[Family]) -> dict[str, str]:
+def _ours(evidence: Evidence, task: str) -> dict[str, Word]:
     """Our verdict on the reference against each other method."""
-    return {verdict.other: verdict.word for verdict in families[0].verdicts}
+    verdicts = evidence.of(task).against_reference
+    return {other: verdict.word for other, verdict in verdicts.items()}
 
 
-def _table(checks: list[CrossCheck], family: Family) -> str:
-    ours = _ours([family])
+def _table(checks: list[CrossCheck], evidence: Evidence) -> str:
+    task = checks[0].task
+    ours = _ours(evidence, task)
     by_other: dict[str, dict[str, CrossCheck]] = {}
     for check in checks:
         by_other.setdefault(check.other, {})[check.metric] = check
@@ -72,24 +76,24 @@ def _table(checks: list[CrossCheck], family: Family) -> str:
         for metric in SCORERS:
             check = by_metric[metric]
             difference = f"{check.score - check.other_score:+.1f}"
-            cells += [difference, p_text(check.holm_p), check.word]
-        lines.append([*cells, ours[other]])
-    return table([*header, f"ours, {TITLES[family.task.primary]}"], lines)
+            cells += [difference, p_text(check.holm_p), check.word.value]
+        lines.append([*cells, ours[other].value])
+    return table([*header, f"ours, {TITLES[evidence.of(task).metric]}"], lines)
 
 
-def _disagreement(task: str, checks: list[CrossCheck], ours: Mapping[str, str]) -> str:
-    """One line per task, e.g. `translation: … chrF says better where ours is a tie: a, b.`"""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+def _disagreement(task: str, checks: list[CrossCheck], ours: Mapping[str, Word]) -> str:
+    """One line per task, e.g. `translation: … chrF says better where ours is undecided: a, b.`"""
+    groups: dict[tuple[str, Word, Word], list[str]] = {}
     for check in checks:
         if check.word != ours[check.other]:
             groups.setdefault((check.metric, check.word, ours[check.other]), []).append(check.other)
     if not groups:
         return f"{task}: both metrics agree with our verdict on every method."
     parts = [
-        f"{TITLES[metric]} says *{word}* where ours is *{own}* against "
+        f"{TITLES[metric]} says *{word.value}* where ours is *{own.value}* against "
         + ", ".join(f"`{name}`" for name in names)
         for (metric, word, own), names in groups.items()
     ]
-    opposite = any(TIE not in (word, own) for _, word, own in groups)
+    opposite = any({word, own} == {Word.BETTER, Word.WORSE} for _, word, own in groups)
     ending = "" if opposite else " Nowhere do they point in opposite directions."
     return f"{task}: {'; '.join(parts)}.{ending}"

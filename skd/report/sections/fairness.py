@@ -10,9 +10,18 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.reading.analyses import Analyses
-from skd.report.sections.tables import MARKS, TITLES, details, number, row_name, table, values_text
+from skd.report.sections.cells import (
+    LEGEND,
+    TITLES,
+    details,
+    number,
+    row_name,
+    sign,
+    table,
+    values_text,
+)
 from skd.report.verdicts.budgets import BudgetVerdicts
-from skd.report.verdicts.compare import Verdict
+from skd.report.verdicts.tables import Verdict
 from skd.results.analyses import BudgetRuns, TaskFairness, TuningTry
 from skd.tasks import TASKS
 
@@ -23,7 +32,7 @@ BUDGETS = {
 }
 COLUMNS = (
     "task", "view", "method", "steps", "mean", "seeds", "generated_tokens", "training_seconds",
-    "difference", "low", "high", "holm_p", "verdict",
+    "difference", "low", "high", "p", "verdict",
 )  # fmt: skip
 
 
@@ -33,13 +42,9 @@ def section(analyses: Analyses, verdicts: BudgetVerdicts, reference: str) -> str
     if not fairness.tasks:
         return ""
     seeds = ", ".join(map(str, fairness.seeds))
-    against = (
-        f" Against `{reference}`, corrected within each view: ▲ better, = tie, ▼ worse."
-        if verdicts
-        else ""
-    )
+    against = f" Against `{reference}`, corrected within each view: {LEGEND}." if verdicts else ""
     parts = [
-        "### Equal tuning, three budgets\n\nEvery method had the same number of tries, chosen on "
+        "## Equal tuning, three budgets\n\nEvery method had the same number of tries, chosen on "
         "validation with the first seed; the chosen settings stand here on the **test** split, "
         f"seeds {seeds}. *Equal tokens*, *equal seconds*: steps so many that each method takes "
         "what the most expensive one took at equal steps; a method that generates nothing while "
@@ -49,6 +54,12 @@ def section(analyses: Analyses, verdicts: BudgetVerdicts, reference: str) -> str
         parts.append(_budgets(name, task, verdicts, reference))
         parts.append(details(f"{name}: the tries", _tries(task)))
     return "\n\n".join(parts)
+
+
+def _verdicts(verdicts: BudgetVerdicts, task: str, budget: str) -> dict[str, Verdict]:
+    """Of the reference, by the other method."""
+    against = verdicts.get((task, budget))
+    return {} if against is None else {verdict.other: verdict for verdict in against.verdicts}
 
 
 def _budgets(name: str, task: TaskFairness, verdicts: BudgetVerdicts, reference: str) -> str:
@@ -61,8 +72,8 @@ def _budgets(name: str, task: TaskFairness, verdicts: BudgetVerdicts, reference:
         cells = [shown, _settings(settings)]
         for budget in BUDGETS:
             runs = task.views[budget][method]
-            verdict = verdicts.get((name, budget), {}).get(method)
-            mark = "" if verdict is None else f" {MARKS[verdict.word]}"
+            verdict = _verdicts(verdicts, name, budget).get(method)
+            mark = "" if verdict is None else sign(verdict)
             cells += [values_text(_values(task, runs)) + mark, number(runs.steps)]
         rows.append(cells)
     return table(header, rows, text_columns=2)
@@ -100,13 +111,13 @@ def fairness_rows(analyses: Analyses, verdicts: BudgetVerdicts) -> Iterable[tupl
                     len(values),
                     fmean(run.generated_tokens for run in seeds),
                     fmean(run.cost.training_seconds for run in seeds),
-                    *_compared(verdicts.get((name, budget), {}).get(method)),
+                    *_compared(_verdicts(verdicts, name, budget).get(method)),
                 )
 
 
 def _compared(verdict: Verdict | None) -> tuple[object, ...]:
     """The reference minus this method."""
-    if verdict is None:
+    if verdict is None or not verdict.possible:
         return ("",) * 5
-    comparison = verdict.comparison
-    return comparison.difference, comparison.low, comparison.high, verdict.holm_p, verdict.word
+    made = verdict.comparison
+    return made.difference, made.low, made.high, made.p, verdict.word.value

@@ -13,8 +13,8 @@ import yaml
 
 from skd.data.settings import Hub
 from skd.report.reading.experiment import ExperimentResults, TaskResults
-from skd.report.sections.tables import plain_text, table
-from skd.report.verdicts.compare import kind_of
+from skd.report.sections.cells import plain_text, table
+from skd.report.verdicts.relations import kind_of
 
 NOT_STATED = "not stated"
 MADE_HERE = "made in this run"  # of procedural data and models: nobody else's

@@ -1,4 +1,6 @@
-"""`reports/report.html`: the Markdown report as one file, figures inside, nothing fetched."""
+"""`reports/report.html`: the report and its details as one file, figures inside.
+
+Fetches nothing."""
 
 from __future__ import annotations
 
@@ -22,18 +24,39 @@ blockquote { border-left: 4px solid #c90; margin-left: 0; padding-left: 1rem; }
 """
 
 
-def page(markdown: str, figures: Mapping[str, bytes]) -> str:
-    """figures: PNG bytes by the names that the Markdown shows as `figures/<name>.png`.
+def page(markdown: str, pages: Mapping[str, str], figures: Mapping[str, bytes]) -> str:
+    """The main page, then each page of the details behind its title.
 
     The Markdown may hold HTML of its own (<details>); text from data and models is already
     written as entities there.
+
+    Args:
+        pages: Markdown by the name that links call `details/<name>.md`.
+        figures: PNG bytes by the names that the Markdown shows as `figures/<name>.png`.
     """
-    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    body = _html(markdown) + "".join(_folded(name, text) for name, text in pages.items())
     for name, content in figures.items():
         inline = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         body = body.replace(f'src="figures/{name}.png"', f'src="{inline}"')
+    for name in pages:
+        body = body.replace(f'href="details/{name}.md"', f'href="#{name}"')
     title = markdown.splitlines()[0].lstrip("# ")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
+
+
+def _folded(name: str, markdown: str) -> str:
+    """A link to what is inside opens it."""
+    title, _, rest = markdown.partition("\n")
+    inside = _html(rest).replace('="../', '="')  # what the page links lies beside report.html
+    return (
+        f"<details>\n<summary>{title.lstrip('# ')}</summary>\n"
+        f'<div id="{name}">\n{inside}</div>\n</details>\n'
+    )
+
+
+def _html(markdown: str) -> str:
+    rendered: str = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    return rendered

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.reading.experiment import ExperimentResults, MethodTraining
-from skd.report.sections.tables import NONE, details, number, row_name, table
+from skd.report.sections.cells import NONE, details, number, row_name, table
 from skd.results.analyses import Agreement, DraftWorth, JudgedProposals, ProbeResult
 
 GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"
@@ -20,7 +20,7 @@ GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"
 # ------------------------------------------------------------------- agreement
 def agreement(probe: ProbeResult) -> str:
     parts = [
-        f"### Agreement with the teacher\n\nSeed {probe.seed}, before and after training. "
+        f"## Agreement with the teacher\n\nSeed {probe.seed}, before and after training. "
         "Prefixes from the ground truth, from the student's own samples, and from interleaved "
         f"sampling with K = {probe.k}. *KL*: teacher ‖ student, nats per token. *Spearman*: "
         "over the teacher's 20 most likely tokens. *Rank*: the teacher's rank of the student's own "
@@ -102,7 +102,7 @@ COURSE_COLUMNS = ("task", "method", "part", *_COURSE)
 
 def course(results: ExperimentResults) -> str:
     head = (
-        "### Agreement during training\n\nFrom the training logs, means over seeds: the first "
+        "## Agreement during training\n\nFrom the training logs, means over seeds: the first "
         "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
         "where responses were sampled, *validation KL* (along the ground truth) where a run was "
         "validated; a dash: not in that part. The untrained student's KL stands above."
@@ -169,7 +169,7 @@ _OURS = ("greedy", "sampled", "rejection")
 
 def drafts(probe: ProbeResult) -> str:
     parts = [
-        "### The student as a draft for its teacher\n\nSpeculative decoding, one prompt at a time. "
+        "## The student as a draft for its teacher\n\nSpeculative decoding, one prompt at a time. "
         "*Tokens per pass*: emitted per teacher pass; plain decoding has 1. *÷ plain speed*: "
         "tokens per CPU second over those of the teacher alone, greedy or sampled, all taking "
         "turns in one process. Greedy outputs were compared with the teacher's own and were equal; "

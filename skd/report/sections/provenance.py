@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from skd.data.settings import Files, Hub
 from skd.report.reading.experiment import ExperimentResults, TaskResults
 from skd.report.reading.parts import Part, environments
-from skd.report.sections.metadata import licences
-from skd.report.sections.paper import METRICS, REPORTED
-from skd.report.sections.tables import (
+from skd.report.sections.cells import (
     NONE,
     TITLES,
     duration,
@@ -19,7 +17,9 @@ from skd.report.sections.tables import (
     table,
     values_text,
 )
-from skd.report.verdicts.compare import kind_of, start_of
+from skd.report.sections.metadata import licences
+from skd.report.sections.paper import METRICS, REPORTED
+from skd.report.verdicts.relations import row_of
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,8 @@ def paper_table(results: ExperimentResults) -> str:
     for kind, reported in REPORTED.items():
         cells = []
         for task in results.tasks:
-            method = _row_of(task, kind)
+            method = row_of(task, kind)
             ours = values_text(task.models[method].values(task.primary)) if method else NONE
             cells += [ours, f"*{' / '.join(map(str, reported[task.kind]))}*"]
         rows.append([f"`{kind}`", *cells])
     return table(header, rows)
-
-
-def _row_of(task: TaskResults, kind: str) -> str | None:
-    """The run's first row of that algorithm from the SFT start."""
-    rows = (m for m in task.training if kind_of(task, m) == kind and start_of(task, m) == "sft")
-    return next(rows, None)

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from skd.data.record import ExampleRow
 from skd.report.reading.experiment import SFT_START, TEACHER_ROW, ModelScores, TaskResults
-from skd.report.sections.tables import NONE, TITLES, details, plain_text, row_name, table
-from skd.report.verdicts.compare import baselines
+from skd.report.sections.cells import NONE, TITLES, details, plain_text, row_name, table
+from skd.report.verdicts.relations import baselines
 
 
 def samples(task: TaskResults, reference: str, count: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skd.report.reading.experiment import ExperimentResults
-from skd.report.sections.tables import NONE, TITLES, number, row_name, table, values_text
+from skd.report.sections.cells import NONE, TITLES, number, row_name, table, values_text
 from skd.results.analyses import ScalingResult
 from skd.tasks import TASKS
 
@@ -19,7 +19,7 @@ def section(students: Mapping[str, ScalingResult], results: ExperimentResults) -
     if not students:
         return ""
     parts = [
-        "### Students of other sizes\n\nBest validation metric while training; the student of the "
+        "## Students of other sizes\n\nBest validation metric while training; the student of the "
         "experiment itself in the first row, from the files of its own distillation."
     ]
     first = next(iter(students.values()))

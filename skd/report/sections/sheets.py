@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from skd.report.reading.analyses import Analyses
 from skd.report.reading.experiment import ExperimentResults
 from skd.report.sections import crosscheck, fairness, scaling, test_sets
+from skd.report.sections.costs import COSTS, PHASES, mean_cost, mean_phases
 from skd.report.sections.probe import (
     COURSE_COLUMNS,
     DRAFT_COLUMNS,
@@ -18,10 +19,14 @@ from skd.report.sections.probe import (
     proposal_rows,
 )
 from skd.report.sections.sweeps import SWEEP_COLUMNS, sweep_rows
-from skd.report.sections.tables import COSTS, PHASES, mean_cost, mean_phases
 from skd.report.verdicts.evidence import Evidence
-from skd.report.verdicts.pairs import MethodPair
 from skd.report.verdicts.statistics import seed_interval
+
+COMPARISON_COLUMNS = (
+    "task", "metric", "method", "other", "difference", "effect", "low", "high", "p", "verdict",
+    "smallest_lead", "seeds_needed",
+)  # fmt: skip
+OVERALL_COLUMNS = ("method", "statistic", "percent", "low", "high")
 
 
 def sheets(results: ExperimentResults, analyses: Analyses, evidence: Evidence) -> dict[str, str]:
@@ -30,31 +35,14 @@ def sheets(results: ExperimentResults, analyses: Analyses, evidence: Evidence) -
         "scores.csv": csv_text(
             ("task", "model", "metric", "mean", "half_width", "seeds"), _scores(results)
         ),
-        "comparisons.csv": csv_text(
-            (
-                "task",
-                "method",
-                "other",
-                "difference",
-                "low",
-                "high",
-                "effect",
-                "p",
-                "p_runs",
-                "holm_p",
-                "verdict",
-                "seeds_needed",
-            ),
-            _comparisons(evidence.pairs),
-        ),
+        "comparisons.csv": csv_text(COMPARISON_COLUMNS, _comparisons(evidence)),
+        "overall.csv": csv_text(OVERALL_COLUMNS, _overall(evidence)),
         "costs.csv": csv_text(
             ("task", "method", *COSTS, *(f"{p}_seconds" for p in PHASES)),
             _costs(results),
         ),
-        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(results, evidence.families)),
-        "sacrebleu.csv": csv_text(
-            crosscheck.COLUMNS, crosscheck.rows(evidence.checks, evidence.families)
-        ),
+        "test_sets.csv": csv_text(test_sets.COLUMNS, test_sets.rows(results, evidence)),
+        "sacrebleu.csv": csv_text(crosscheck.COLUMNS, crosscheck.rows(evidence)),
         "sweeps.csv": csv_text(SWEEP_COLUMNS, sweep_rows(analyses)),
         "fairness.csv": csv_text(
             fairness.COLUMNS, fairness.fairness_rows(analyses, evidence.budgets)
@@ -79,23 +67,30 @@ def _scores(results: ExperimentResults) -> Iterable[Sequence[object]]:
                     yield task.name, name, metric, *vars(interval).values()
 
 
-def _comparisons(pairs: list[MethodPair]) -> Iterable[Sequence[object]]:
-    for pair in pairs:
-        comparison = pair.verdict.comparison
-        yield (
-            pair.task,
-            pair.verdict.method,
-            pair.verdict.other,
-            comparison.difference,
-            comparison.low,
-            comparison.high,
-            comparison.effect,
-            comparison.p,
-            comparison.p_runs,
-            pair.verdict.holm_p,
-            pair.verdict.word,
-            pair.verdict.seeds_needed,
-        )
+def _comparisons(evidence: Evidence) -> Iterable[Sequence[object]]:
+    """All pairs; what no verdict was possible of has no interval."""
+    for task, tables in evidence.tables.items():
+        for metric, table in tables.items():
+            for verdict in table.pairs:
+                comparison = verdict.comparison
+                judged: tuple[object, ...] = ("",) * 6
+                if verdict.possible:
+                    judged = (
+                        comparison.low, comparison.high, comparison.p, verdict.word.value,
+                        comparison.smallest_lead(), comparison.seeds_needed,
+                    )  # fmt: skip
+                yield (
+                    task, metric, verdict.method, verdict.other, comparison.difference,
+                    comparison.effect, *judged,
+                )  # fmt: skip
+
+
+def _overall(evidence: Evidence) -> Iterable[Sequence[object]]:
+    """A row per method and statistic over all tasks."""
+    for row in evidence.overall:
+        for name, estimate in (("lead_closed", row.closed), ("beaten_by_reference", row.beaten)):
+            if estimate is not None:
+                yield row.method, name, estimate.value, estimate.low, estimate.high
 
 
 def _costs(results: ExperimentResults) -> Iterable[Sequence[object]]:

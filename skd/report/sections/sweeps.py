@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.reading.analyses import Analyses
-from skd.report.sections.tables import TITLES, number, table, values_text
+from skd.report.sections.cells import TITLES, number, table, values_text
 from skd.results.analyses import SweepRuns
 from skd.results.runs import TrainedRun
 from skd.tasks import TASKS
@@ -41,7 +41,7 @@ def section(name: str, sweep: SweepRuns) -> str:
     seeds = ", ".join(map(str, sweep.seeds))
     noun = "Seed" if len(sweep.seeds) == 1 else "Seeds"
     parts = [
-        f"### Sweep `{name}`: `{sweep.setting}` of `{sweep.method}`\n\n{noun} {seeds}; "
+        f"## Sweep `{name}`: `{sweep.setting}` of `{sweep.method}`\n\n{noun} {seeds}; "
         f"{sweep.validation_examples or 'all'} validation examples."
     ]
     for task, values in sweep.runs.items():

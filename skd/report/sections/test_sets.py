@@ -1,4 +1,4 @@
-"""The section on other test sets: the tasks' models on data of which nothing trained them.
+"""`details/test-sets.md`: the tasks' models on data of which nothing trained them.
 
 Tables and verdicts are made as for a task; a set has no training, cost or curve of its own.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from skd.report.reading.experiment import ExperimentResults, TaskResults
-from skd.report.sections.provenance import source_text
-from skd.report.sections.tables import (
-    MARKS,
+from skd.report.sections.cells import (
+    LEGEND,
     TITLES,
-    comparison_table,
-    details,
     plain_text,
     row_name,
+    sign,
     table,
     values_text,
 )
-from skd.report.verdicts.compare import Family, Verdict
+from skd.report.sections.comparisons import comparison_details
+from skd.report.sections.provenance import source_text
+from skd.report.verdicts.evidence import Evidence
 from skd.report.verdicts.statistics import seed_interval
+from skd.report.verdicts.tables import Verdict
 
 COLUMNS = (
     "test_set",
@@ -35,78 +36,64 @@ COLUMNS = (
     "low",
     "high",
     "p",
-    "holm_p",
     "verdict",
 )
 
 
-def section(results: ExperimentResults, families: dict[str, list[Family]], reference: str) -> str:
+def page(results: ExperimentResults, evidence: Evidence) -> str:
     """Empty where no set was tested."""
     if not results.test_sets:
         return ""
-    marks = f" Against `{reference}`, by the same tests as above, corrected within each set: "
+    reference = evidence.reference
+    marks = f" Against `{reference}`, by the same tests as on the tasks, corrected within each set:"
     parts = [
-        "## Other test sets\n\nThe same models on sets that no model was trained or chosen on. "
+        "# Other test sets\n\nThe same models on sets that no model was trained or chosen on. "
         "The last column repeats the task's own test split."
-        + (f"{marks}▲ better, = tie, ▼ worse." if any(families.values()) else "")
+        + (f"{marks} {LEGEND}." if evidence.planned else "")
     ]
     own = {task.name: task for task in results.tasks}
     for tested in results.test_sets:
-        parts += _set(tested, own[_trained(tested)], families[tested.name], reference)
+        parts += _set(tested, own[_trained(tested)], evidence)
     return "\n\n".join(parts)
 
 
-def rows(
-    results: ExperimentResults, families: dict[str, list[Family]]
-) -> Iterable[Sequence[object]]:
-    """For the CSV: every metric of every model; the comparison beside the primary one."""
+def rows(results: ExperimentResults, evidence: Evidence) -> Iterable[Sequence[object]]:
+    """For the CSV: every metric of every model, with its comparison where there is one."""
     for tested in results.test_sets:
-        verdicts = _verdicts(families[tested.name])
         for name, model in tested.models.items():
             for metric in tested.metrics:
-                if not (values := model.values(metric)):
-                    continue
-                interval = seed_interval(values)
-                verdict = verdicts.get(name) if metric == tested.primary else None
-                yield (
-                    tested.name,
-                    _trained(tested),
-                    name,
-                    metric,
-                    interval.mean,
-                    interval.half_width,
-                    interval.n,
-                    *_compared(families[tested.name], verdict),
-                )
+                if values := model.values(metric):
+                    interval = seed_interval(values)
+                    verdict = _verdict(evidence, tested, metric, name)
+                    yield (
+                        tested.name, _trained(tested), name, metric, interval.mean,
+                        interval.half_width, interval.n, *_compared(verdict),
+                    )  # fmt: skip
 
 
-def _set(
-    tested: TaskResults, task: TaskResults, families: list[Family], reference: str
-) -> list[str]:
-    verdicts = _verdicts(families)
+def _set(tested: TaskResults, task: TaskResults, evidence: Evidence) -> list[str]:
     lines = []
     for name, model in tested.models.items():
-        mark = f" {MARKS[verdicts[name].word]}" if name in verdicts else ""
-        lines.append(
-            [
-                f"**{row_name(name)}**" if name == reference else row_name(name),
-                *(
-                    f"{values_text(model.values(metric))}{mark if metric == tested.primary else ''}"
-                    for metric in tested.metrics
-                ),
-                values_text(task.models[name].values(task.primary)),
-            ]
-        )
+        cells = [f"**{row_name(name)}**" if name == evidence.reference else row_name(name)]
+        for metric in tested.metrics:
+            verdict = _verdict(evidence, tested, metric, name)
+            mark = "" if verdict is None else sign(verdict)
+            cells.append(values_text(model.values(metric)) + mark)
+        lines.append([*cells, values_text(task.models[name].values(task.primary))])
     header = [
         "model",
         *(TITLES[metric] for metric in tested.metrics),
         f"{task.name}<br>{TITLES[task.primary]}",
     ]
-    parts = [f"### {tested.name}\n\n{_description(tested)}", table(header, lines)]
-    for family in families:
-        summary = f"{tested.name}: <code>{family.reference}</code> against the others"
-        parts.append(details(summary, comparison_table(family)))
-    return parts
+    return [
+        f"## {tested.name}\n\n{_description(tested)}",
+        table(header, lines),
+        *(
+            comparison_details(tested.name, verdicts.metric, against)
+            for verdicts in evidence.tables[tested.name].values()
+            for against in verdicts.planned
+        ),
+    ]
 
 
 def _description(tested: TaskResults) -> str:
@@ -129,21 +116,14 @@ def _trained(tested: TaskResults) -> str:
     return str(tested.card.tests)
 
 
-def _verdicts(families: list[Family]) -> dict[str, Verdict]:
-    """Of the reference: the first family, if there is one."""
-    return {verdict.other: verdict for verdict in families[0].verdicts} if families else {}
+def _verdict(evidence: Evidence, tested: TaskResults, metric: str, method: str) -> Verdict | None:
+    """Of the reference against that method; None where the two are not compared."""
+    verdicts = evidence.tables[tested.name].get(metric)
+    return None if verdicts is None else verdicts.against_reference.get(method)
 
 
-def _compared(families: list[Family], verdict: Verdict | None) -> tuple[object, ...]:
-    if verdict is None:
-        return ("",) * 7
-    comparison = verdict.comparison
-    return (
-        families[0].reference,
-        comparison.difference,
-        comparison.low,
-        comparison.high,
-        comparison.p,
-        verdict.holm_p,
-        verdict.word,
-    )
+def _compared(verdict: Verdict | None) -> tuple[object, ...]:
+    if verdict is None or not verdict.possible:
+        return ("",) * 6
+    made = verdict.comparison
+    return made.method, made.difference, made.low, made.high, made.p, verdict.word.value

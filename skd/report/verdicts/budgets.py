@@ -11,34 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skd.report.reading.analyses import Analyses
-from skd.report.verdicts.compare import Verdict, judge
+from skd.report.verdicts.families import planned
+from skd.report.verdicts.spread import fit
+from skd.report.verdicts.tables import Against, Verdict
 from skd.results.evaluation import OutputRecord
 from skd.tasks import TASKS
 
-# (task, budget) -> the reference against each other method, by that method
-BudgetVerdicts = Mapping[tuple[str, str], Mapping[str, Verdict]]
-# (method, steps) -> [seeds, examples]
-Scores = Mapping[tuple[str, int], NDArray[np.float64]]
+# (task, budget) -> the reference against the other methods
+BudgetVerdicts = Mapping[tuple[str, str], Against]
+# (method, steps) -> seed -> scores of the examples, all in one order
+Scores = Mapping[tuple[str, int], Mapping[int | None, NDArray[np.float64]]]
 
 
-def budget_verdicts(
-    analyses: Analyses, reference: str, *, resamples: int, seed: int
-) -> BudgetVerdicts:
-    """Empty for a task on which the reference was not tuned."""
-    verdicts: dict[tuple[str, str], dict[str, Verdict]] = {}
+def budget_verdicts(analyses: Analyses, reference: str, margin: float) -> BudgetVerdicts:
+    """Empty for a task on which the reference was not tuned, or alone."""
+    verdicts = {}
     for name, task in analyses.fairness.tasks.items():
         scores = _scores(analyses.budget_outputs[name], TASKS[task.kind].primary)
         for budget, methods in task.views.items():
-            if reference not in methods:
+            others = [method for method in methods if method != reference]
+            if reference not in methods or not others:
                 continue
-            ours = scores[reference, methods[reference].steps]
-            couples = {
-                (reference, other): (ours, scores[other, runs.steps])
-                for other, runs in methods.items()
-                if other != reference
-            }
-            made = judge(couples, resamples, seed)
-            verdicts[name, budget] = {verdict.other: verdict for verdict in made}
+            model = fit({method: scores[method, runs.steps] for method, runs in methods.items()})
+            (comparisons,) = planned(model, {reference: others}).values()
+            verdicts[name, budget] = Against(
+                reference, tuple(Verdict(comparison, margin) for comparison in comparisons)
+            )
     return verdicts
 
 
@@ -49,8 +47,9 @@ def _scores(records: Iterable[OutputRecord], primary: str) -> Scores:
         seeds = by_run.setdefault((record.model, record.steps), {})
         seeds.setdefault(record.seed, {})[record.id] = record.scores[primary]
     return {
-        run: np.array(
-            [[scores[i] for i in sorted(scores)] for scores in seeds.values()], dtype=np.float64
-        )
+        run: {
+            seed: np.array([scores[i] for i in sorted(scores)], dtype=np.float64)
+            for seed, scores in seeds.items()
+        }
         for run, seeds in by_run.items()
     }

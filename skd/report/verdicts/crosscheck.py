@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from skd.metrics.base import Batch
 from skd.report.reading.experiment import ExperimentResults, TaskResults
-from skd.report.verdicts.compare import ALPHA, BETTER, TIE, WORSE
+from skd.report.verdicts.comparison import ALPHA, Word
 from skd.report.verdicts.sacrebleu_tests import SCORERS, paired
 from skd.report.verdicts.statistics import holm
 
@@ -40,10 +40,11 @@ class CrossCheck:
     signature: str
 
     @property
-    def word(self) -> str:
+    def word(self) -> Word:
+        """There is no interval, so nothing is ever called equal."""
         if self.holm_p >= ALPHA or self.score == self.other_score:
-            return TIE
-        return BETTER if self.score > self.other_score else WORSE
+            return Word.UNDECIDED
+        return Word.BETTER if self.score > self.other_score else Word.WORSE
 
 
 def cross_checks(results: ExperimentResults, reference: str) -> list[CrossCheck]:

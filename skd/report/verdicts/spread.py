@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
 Floats = NDArray[np.float64]
-Scores = Mapping[str, Mapping[Hashable, ArrayLike]]  # method -> seed -> score of each example
+# Method -> seed (any name of it) -> score of each example
+Scores = Mapping[str, Mapping[Any, ArrayLike]]
 
 # A method whose runs spread more than the others' is left out of the pooled variance where an F
 # test says so at the first level. At the second, its own variance counts for itself.

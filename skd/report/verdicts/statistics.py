@@ -12,22 +12,31 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+# That an interval is drawn from: of two, a t interval is 9 times as wide as they lie apart
+FEWEST_RUNS = 3
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds; `half_width` is None where one seed leaves nothing to estimate from."""
+    """A mean over seeds; `half_width` is None where seeds are too few to estimate it from."""
 
     mean: float
     half_width: float | None
     n: int
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Of a score in percent: the interval as far as it lies within 0 and 100."""
+        if self.half_width is None:
+            return None
+        return max(0.0, self.mean - self.half_width), min(100.0, self.mean + self.half_width)
 
 
 def seed_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Mean and Student t interval over independent seeds."""
     data = np.asarray(values, dtype=np.float64)
     mean = float(data.mean())
-    if data.size < 2:
+    if data.size < FEWEST_RUNS:
         return Interval(mean, None, int(data.size))
     error = data.std(ddof=1) / np.sqrt(data.size)
     quantile = stdtrit(data.size - 1, 0.5 + level / 2)

@@ -24,7 +24,7 @@ MOST_SEEDS = 100
 # have no others to hide among; there it makes up for the approximate degrees of freedom.
 # benchmarks/verdicts.py shows what comes out.
 ERROR = 0.04
-HIDDEN_RUNS, HIDDEN_RUNS_OF_TWO = 2.0, 0.5
+HIDDEN_RUNS, HIDDEN_RUNS_OF_TWO = 2.2, 0.5
 FEWEST_RUNS, FEWEST_RUNS_OF_TWO = 3, 2  # that a verdict rests on
 # A method with a spread of its own must also differ by a t test on its own few runs at this level.
 OWN_ERROR = 0.01

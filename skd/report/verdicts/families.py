@@ -22,7 +22,7 @@ from skd.report.verdicts.comparison import (
 from skd.report.verdicts.simultaneous import Against, Among
 from skd.report.verdicts.spread import Fit, Noise
 
-PLANNED = 2 / 3  # of the error, for the planned comparisons; the remaining pairs have the rest
+PLANNED = 0.8  # of the error, for the planned comparisons; the remaining pairs have the rest
 
 
 @dataclass(frozen=True)

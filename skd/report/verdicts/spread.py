@@ -27,7 +27,7 @@ Scores = Mapping[str, Mapping[Any, ArrayLike]]
 
 # A method whose runs spread more than the others' is left out of the pooled variance where an F
 # test says so at the first level. At the second, its own variance counts for itself.
-LEFT_OUT, ON_ITS_OWN = 0.001, 0.1
+LEFT_OUT, ON_ITS_OWN = 0.001, 0.12
 _ROUNDING = 1e-9  # of the largest score; smaller spreads are not told from none
 
 

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.schema import load
+from pipelines.stages.report import main
 from skd.data.settings import Columns, Files, Procedural
+from skd.report.reading.analyses import read_analyses
+from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.reader import read_experiment
+from skd.report.verdicts.evidence import Evidence, weigh
 from skd.results.analyses import (
     Agreement,
     DecodingSpeed,
@@ -298,6 +304,28 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
     write_result(root / "metrics" / "fairness.json", FairnessResult(Took(0.0), [], {}))
 
 
+def read(root: Path) -> ExperimentResults:
+    params = load(root / "params.yaml")
+    experiment = params.experiment
+    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
+    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
+
+
+def weighed(root: Path, reference: str = "skd", margin: float = 2.0) -> Evidence:
+    """The evidence of a tree without its analyses' budgets."""
+    experiment = load(root / "params.yaml").experiment
+    analyses = read_analyses(root, experiment.sweeps, experiment.students)
+    return weigh(read(root), analyses, reference, margin, resamples=50, seed=0)
+
+
+def built(root: Path) -> dict[str, str]:
+    """Name -> Markdown of a built report: `report` and the details."""
+    main(["--root", str(root)])
+    folder = root / "reports"
+    paths = [folder / "report.md", *sorted((folder / "details").iterdir())]
+    return {path.stem: path.read_text(encoding="utf-8") for path in paths}
+
+
 @pytest.fixture
 def make_tree(tmp_path: Path) -> Tree:
     """A function that writes a tree and returns its root.
@@ -375,5 +403,5 @@ def _parameters(
         params["data"][name] = {"task": tasks[task], "tests": task, "source": source}
     for method in methods:
         params["methods"].setdefault(method, method_row(method))
-    params["report"] |= {"resamples": 1000, "samples_per_task": samples}
+    params["report"] |= {"resamples": 100, "samples_per_task": samples}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

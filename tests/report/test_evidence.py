@@ -7,29 +7,18 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.stats import ttest_ind
 
 from pipelines.schema import load
 from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.report.reading.experiment import ExperimentResults
-from skd.report.reading.reader import read_experiment
 from skd.report.sections.page import page
-from skd.report.verdicts.compare import BETTER
 from skd.report.verdicts.failures import CHECKS, failures
-from skd.report.verdicts.pairs import all_pairs, win_count
-from skd.report.verdicts.statistics import compare, seed_interval, seeds_needed
+from skd.report.verdicts.statistics import seed_interval
+from skd.report.verdicts.tables import win_count
+from tests.report.conftest import built, read, weighed
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
-
-
-def read(root: Path) -> ExperimentResults:
-    params = load(root / "params.yaml")
-    experiment = params.experiment
-    tested = {name: str(params.data[name].tests) for name in experiment.test_sets}
-    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds, tested)
 
 
 def found(root: Path) -> list[tuple[str, str]]:
@@ -70,53 +59,44 @@ def sheet(root: Path, name: str) -> list[dict[str, str]]:
 
 # ---------------------------------------------------------------------- pairs
 def test_records_count_every_pair_once_from_both_sides(make_tree):
-    run = read(make_tree(METHODS, tasks={"a": "summarization", "b": "translation"}))
-    pairs = all_pairs(run, resamples=300, seed=0)
-    assert len(pairs) == 2 * 3
-    for task in (None, "a", "b"):
-        records = [win_count(pairs, m, task) for m in METHODS]
-        assert sum(r.wins for r in records) == sum(r.losses for r in records)
-        assert {sum(vars(r).values()) for r in records} == {4 if task is None else 2}
-    assert win_count(pairs, "skd").wins == 4
-    assert win_count(pairs, "sft").losses == 4
+    evidence = weighed(make_tree(METHODS, tasks={"a": "summarization", "b": "translation"}))
+    for tables in ([evidence.of("a"), evidence.of("b")], [evidence.of("a")], [evidence.of("b")]):
+        records = [win_count(tables, m) for m in METHODS]
+        assert sum(r.better for r in records) == sum(r.worse for r in records)
+        assert {sum(vars(r).values()) for r in records} == {2 * len(tables)}
+    both = [evidence.of("a"), evidence.of("b")]
+    assert win_count(both, "skd").better == 4
+    assert win_count(both, "sft").worse == 4
 
 
-def test_equal_methods_tie_and_a_planted_effect_is_found():
-    """100 simulated pairs each; the verdict's two conditions, without a correction."""
-    rng = np.random.default_rng(0)
-
-    def better(effect: float) -> bool:
-        ability = rng.normal(0, 8, 80)
-        ours, theirs = (
-            mean + rng.normal(0, 1, (3, 1)) + ability + rng.normal(0, 4, (3, 80))
-            for mean in (50 + effect, 50)
-        )
-        made = compare(ours, theirs, resamples=300, seed=0)
-        return made.larger_p < 0.05 and not made.low <= 0 <= made.high
-
-    assert sum(better(0.0) for _ in range(100)) <= 5
-    assert sum(better(6.0) for _ in range(100)) >= 95
+def test_the_matrix_repeats_the_words_of_the_main_table(make_tree):
+    methods = {"sft": 55, "seq_kd": 57, "imit_kd": 58, "on_policy_kd": 59, "skd": 60}
+    evidence = weighed(make_tree(methods | {"skd_instruct": 50, "sft_instruct": 49}))
+    for metric in ("rouge_l", "valid"):
+        table = evidence.tables["summarization"][metric]
+        for against in table.planned:
+            for verdict in against.verdicts:
+                assert table.words[verdict.method, verdict.other] == verdict.word
+                assert table.words[verdict.other, verdict.method] == verdict.mirrored().word
+    assert {against.reference for against in table.planned} == {"skd", "skd_instruct"}
 
 
-# ---------------------------------------------------------------------- power
-def test_the_seeds_needed_see_the_difference_in_four_of_five_repetitions():
-    rng = np.random.default_rng(1)
-    observed = [rng.normal(mean, 2.0, (400, 1)) for mean in (52.0, 50.0)]
-    needed = seeds_needed(*observed)
-    assert needed == pytest.approx(17, abs=3)  # tables of the t test: d = 1, 80 %
-    seen = [
-        ttest_ind(rng.normal(52, 2, needed), rng.normal(50, 2, needed)).pvalue < 0.05
-        for _ in range(2000)
-    ]
-    assert np.mean(seen) == pytest.approx(0.8, abs=0.08)
-
-
-def test_seeds_needed_knows_its_limits():
-    one = np.array([[1.0, 2.0]])
-    assert seeds_needed(one, one) is None  # no variance to be had
-    equal = np.array([[1.0], [3.0]])
-    assert seeds_needed(equal, equal) is None
-    assert seeds_needed(np.full((3, 2), 5.0), np.full((3, 2), 4.0)) == 2
+def test_words_and_intervals_never_disagree(make_tree):
+    methods = {"sft": 40, "seq_kd": 58, "imit_kd": 60, "on_policy_kd": 61, "skd": 61}
+    evidence = weighed(make_tree(methods), margin=4.0)
+    tables = evidence.tables["summarization"].values()
+    assert len({verdict.word for table in tables for verdict in table.pairs}) >= 3
+    for table in evidence.tables["summarization"].values():
+        for verdict in table.pairs:
+            made, margin = verdict.comparison, evidence.margin
+            expected = "undecided"
+            if made.low > 0 or made.high < 0:
+                expected = "better" if made.low > 0 else "worse"
+            elif -margin < made.low and made.high < margin:
+                expected = "equal"
+            assert verdict.word == expected
+            assert (made.p < 0.05) == (expected in ("better", "worse"))
+            assert made.low <= made.difference <= made.high
 
 
 # -------------------------------------------------------------------- failures
@@ -261,30 +241,36 @@ def test_the_tables_hold_the_numbers_of_the_files(make_tree):
         assert (row["half_width"] or None) == (
             None if wanted.half_width is None else str(wanted.half_width)
         )
-    verdicts = {(row["method"], row["other"]): row for row in sheet(root, "comparisons.csv")}
-    assert len(verdicts) == 3
-    ours = verdicts["sft", "skd"]
-    means = [task.models[m].matrix(task.primary, task.ids).mean() for m in ("sft", "skd")]
+    rows = [row for row in sheet(root, "comparisons.csv") if row["metric"] == task.primary]
+    assert len(rows) == 3
+    (ours,) = (row for row in rows if (row["method"], row["other"]) == ("sft", "skd"))
+    means = [sum(task.models[m].values(task.primary)) / 3 for m in ("sft", "skd")]
     assert float(ours["difference"]) == pytest.approx(means[0] - means[1])
-    assert ours["verdict"] != BETTER
+    assert ours["verdict"] == "worse"
+    assert float(ours["high"]) < 0
     assert {row["method"] for row in sheet(root, "costs.csv")} == set(METHODS)
 
 
-def test_the_page_needs_no_network_and_shows_what_the_report_shows(make_tree):
+def test_the_page_needs_no_network_and_shows_what_the_report_and_its_details_show(make_tree):
     root = make_tree(METHODS, n=20, acceptance=30.0)
-    main(["--root", str(root)])
+    pages = built(root)
     html = (root / "reports" / "report.html").read_text(encoding="utf-8")
-    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="https?:', html)
     assert not re.search(r'src="(?!data:)', html)
-    assert html.count("<h2>") == len(re.findall(r"^## ", text, re.MULTILINE))
-    assert html.count('src="data:image/png;base64,') == text.count("![")
+    texts = "\n".join(pages.values())
+    assert html.count("<h2>") == len(re.findall(r"^## ", texts, re.MULTILINE))
+    assert html.count('src="data:image/png;base64,') == texts.count("![")
     assert "teacher overrides almost everything" in html
-    assert "<b>" not in html.split("<h2>Sample outputs</h2>")[1]  # a dialogue's own markup
+    assert "<b>" not in html.split('id="samples"')[1]  # a dialogue's own markup
+    for target in re.findall(r'href="([^"]+)"', html):
+        if target.startswith("#"):
+            assert f'<div id="{target[1:]}">' in html
+        else:
+            assert (root / "reports" / target).exists(), target
 
 
 def test_markup_of_the_report_becomes_markup():
-    html = page("# Title\n\n| a | b |\n| :-- | --: |\n| 1 | **2** |\n", {})
+    html = page("# Title\n\n| a | b |\n| :-- | --: |\n| 1 | **2** |\n", {}, {})
     assert "<title>Title</title>" in html
     assert "<td" in html
     assert "<strong>2</strong>" in html
@@ -300,8 +286,7 @@ def test_a_sweep_that_was_not_run_is_named_with_its_stage(make_tree):
 
 def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
     root = make_tree(METHODS, n=20)
-    main(["--root", str(root)])
-    part = (root / "reports" / "report.md").read_text(encoding="utf-8").split("## Analyses")[1]
+    part = built(root)["analyses"]
     assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 0 \| 1,200 \| 150,000", part)
     assert "| *untrained student, SFT start* | 0.70 | 0.70 | 0.70 | 0.60 | 80 | 0 / 2 / 9 |" in part
     assert "| rank 0 | rank 1 | rank 2–4 | rank 5–9 | rank 10–24 | rank 25–99 | rank 100+ |" in part
@@ -328,8 +313,7 @@ def test_a_pair_that_the_library_refuses_has_its_reason_in_the_report(make_tree)
             draft["ways"]["assisted"]["tokens_per_cpu_second"] = None
 
     edit_json(root / "metrics" / "probe.json", change)
-    main(["--root", str(root)])
-    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
+    text = built(root)["analyses"]
     assert "| 1.20 | – | – |\n\nNo assisted generation: two tokenizers" in text
     assert sheet(root, "drafts.csv")[-1]["against_plain"] == ""
 
@@ -339,12 +323,11 @@ def test_the_course_of_training_has_a_begin_a_middle_and_an_end(make_tree):
     edit_log(root, "skd", "acceptance_rate", lambda step: step)
     edit_log(root, "sft", "validation_kl", lambda step: "")
     edit_log(root, "skd", "validation_kl", lambda step: 0.5 if step == 240 else "")
-    main(["--root", str(root)])
+    text = built(root)["analyses"]
     rows = {(row["method"], row["part"]): row for row in sheet(root, "course.csv")}
     assert "sft" not in {method for method, _ in rows}  # nothing of the two is in its log
     rates = [float(rows["skd", part]["acceptance_rate"]) for part in ("begin", "middle", "end")]
     assert rates == [14.0, 122.0, 230.0]  # steps 4…24, 100…144, 220…240
     assert [rows["skd", p]["validation_kl"] for p in ("begin", "middle", "end")] == ["", "", "0.5"]
-    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
     assert "validation KL, begin" not in text  # a column that no method fills
     assert "| `skd` | 14.0 | 122.0 | 230.0 | – | 0.500 |" in text

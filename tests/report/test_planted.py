@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from skd.report.sections.markdown import report
+from skd.report.verdicts.compare import BETTER, TIE, WORSE, Verdict
+from skd.report.verdicts.pairs import OPPOSITE
 
 from pipelines.schema import load
 from skd.report.reading.analyses import read_analyses
 from skd.report.reading.experiment import ExperimentResults, ModelScores
 from skd.report.reading.reader import read_experiment
-from skd.report.sections.markdown import report
 from skd.report.sections.provenance import Provenance
-from skd.report.verdicts.compare import BETTER, TIE, WORSE, Verdict
 from skd.report.verdicts.evidence import weigh
-from skd.report.verdicts.pairs import OPPOSITE
 
 REPORTS = 100
 EXAMPLES = 200

@@ -1,4 +1,4 @@
-"""The report says what the files say: planted wins, ties and losses, and no more."""
+"""The report says what the files say: planted wins, losses and nulls, and no more."""
 
 from __future__ import annotations
 
@@ -14,32 +14,27 @@ import pytest
 from pipelines.schema import load
 from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
-from skd.report.reading.experiment import ExperimentResults
-from skd.report.reading.reader import read_experiment
-from skd.report.sections import words
+from skd.report.sections import costs, words
 from skd.report.sections.results import COLUMNS
-from skd.report.verdicts.compare import families
+from tests.report.conftest import built, read, weighed
 
 WIN = {"sft": 50, "on_policy_kd": 55, "skd": 70}
 LOSS = {"sft": 50, "on_policy_kd": 75, "skd": 60}
-TIE = {"sft": 50, "on_policy_kd": 60, "skd": 60}
-
-
-def read(root: Path) -> ExperimentResults:
-    experiment = load(root / "params.yaml").experiment
-    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
+NULL = {"sft": 50, "on_policy_kd": 60, "skd": 60}
 
 
 def conclusion(root: Path, reference: str = "skd") -> str:
-    run = read(root)
-    found = families(run, reference, resamples=500, seed=0)
-    bullets = [words.task_words(family) for group in found.values() for family in group]
-    return "\n".join([words.headline(run, reference, found), *bullets])
+    run, evidence = read(root), weighed(root, reference)
+    tables = [evidence.of(task.name) for task in run.tasks]
+    bullets = [words.task_words(table, against) for table in tables for against in table.planned]
+    return "\n".join([words.headline(run, evidence), *bullets])
 
 
-def built(root: Path) -> str:
-    main(["--root", str(root)])
-    return (root / "reports" / "report.md").read_text(encoding="utf-8")
+def copy_scores(root: Path, method: str, other: str) -> None:
+    """Let the other method have this one's scores."""
+    for name in ("metrics/evaluate/{}.json", "records/{}/summarization.jsonl"):
+        copied = (root / name.format(method)).read_text().replace(f'"{method}"', f'"{other}"')
+        (root / name.format(other)).write_text(copied)
 
 
 def set_parameter(root: Path, old: str, new: str) -> None:
@@ -65,28 +60,27 @@ def test_a_planted_loss_is_said_plainly(make_tree):
     assert "best of" not in text
 
 
-def test_a_planted_tie_is_called_a_tie(make_tree):
-    text = conclusion(make_tree(TIE))
-    assert "does not win on summarization (tied with `on_policy_kd`)" in text
-    assert "best of" not in text
+def test_what_is_not_decided_is_called_undecided_and_nothing_else(make_tree):
+    text = conclusion(make_tree(NULL))
+    assert "does not win on summarization (undecided against `on_policy_kd`)" in text
+    assert re.search(r"undecided against `on_policy_kd` \(leads below \d+\.\d points are", text)
+    for word in ("best of", "equal", "tie", "tied"):
+        assert word not in text
 
 
-def test_the_higher_of_two_equal_methods_is_not_best(make_tree):
+def test_equal_is_what_surely_lies_within_the_margin(make_tree):
     root = make_tree(WIN)
-    for name in ("metrics/evaluate/{}.json", "records/{}/summarization.jsonl"):
-        copied = (root / name.format("skd")).read_text().replace('"skd"', '"on_policy_kd"')
-        (root / name.format("on_policy_kd")).write_text(copied)
+    copy_scores(root, "skd", "on_policy_kd")
     text = conclusion(root)
-    assert "tied with `on_policy_kd`" in text
-    assert "none is best" in text
+    assert "equal to `on_policy_kd`" in text
+    assert "undecided" not in text
+    assert "is not better than all" in text
 
 
 def test_equal_means_have_no_leader(make_tree):
     root = make_tree(WIN)
-    for name in ("metrics/evaluate/{}.json", "records/{}/summarization.jsonl"):
-        for other in ("on_policy_kd", "sft"):
-            copied = (root / name.format("skd")).read_text().replace('"skd"', f'"{other}"')
-            (root / name.format(other)).write_text(copied)
+    for other in ("on_policy_kd", "sft"):
+        copy_scores(root, "skd", other)
     assert "All methods from this start have the same mean." in conclusion(root)
 
 
@@ -115,27 +109,29 @@ def test_the_instruct_start_is_judged_on_its_own(make_tree):
     assert "better than `on_policy_kd_instruct`" in text
 
 
-def test_without_the_reference_method_there_is_no_verdict(make_tree):
-    text = built(make_tree({"sft": 50, "on_policy_kd": 60}))
-    assert "No verdict" in text
-    assert "wins" not in text.split("## Results")[0].split("A method *wins*")[0]
+def test_without_the_reference_method_it_is_still_said_what_to_use(make_tree):
+    pages = built(make_tree({"sft": 50, "on_policy_kd": 60}))
+    assert "**No verdict: `skd`" in pages["report"]
+    assert "**Use `on_policy_kd` on summarization.**" in pages["report"]
+    assert "wins" not in pages["report"].split("## Results")[0]
+    assert "| ▲ |" in pages["comparisons"]
 
 
 def test_a_reference_without_baselines_has_no_verdict(make_tree):
-    assert "No verdict" in built(make_tree({"skd": 50, "skd_mixed_loss": 60}))
+    assert "No verdict" in built(make_tree({"skd": 50, "skd_mixed_loss": 60}))["report"]
 
 
-def test_a_large_spread_between_seeds_makes_a_tie(make_tree):
-    """Three runs at 40, 60 and 80 against three at 50: the test on examples alone would decide."""
+def test_a_large_spread_between_seeds_is_undecided(make_tree):
+    """Three runs at 40, 60 and 80 against three at 50: the examples alone would decide."""
     root = make_tree({"on_policy_kd": 50, "skd": 60})
     path = root / "records" / "skd" / "summarization.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["scores"]["rouge_l"] += 25 * (row["seed"] - 21)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    verdict = families(read(root), "skd", resamples=500, seed=0)["summarization"][0].verdicts[0]
-    assert verdict.comparison.p < 0.05 < verdict.holm_p
-    assert verdict.word == "tie"
+    verdict = weighed(root).of("summarization").against_reference["on_policy_kd"]
+    assert verdict.word == "undecided"
+    assert verdict.comparison.p > 0.05
 
 
 # ------------------------------------------------------------------ whole reports
@@ -168,25 +164,26 @@ def test_results_csv_holds_every_number_once_and_can_be_recomputed(make_tree):
 
 def test_links_lead_somewhere_and_tables_keep_their_columns(make_tree):
     root = make_tree(WIN, {"translation": "translation"})
-    text = built(root)
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (root / "reports" / target).exists(), target
-    assert str(root) not in text
-    tables = re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE)
-    assert len(tables) > 8
-    for table in tables:
-        widths = {len(line.split("|")) for line in table.strip().splitlines()}
-        assert len(widths) == 1, table
-    assert text.count("<details>") == text.count("</details>")
+    pages = built(root)
+    for name, text in pages.items():
+        folder = root / "reports" / ("" if name == "report" else "details")
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert (folder / target).exists(), target
+        assert str(root) not in text
+        for table in re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE):
+            widths = {len(line.split("|")) for line in table.strip().splitlines()}
+            assert len(widths) == 1, table
+        assert text.count("<details>") == text.count("</details>")
+        assert name == "report" or f"](details/{name}.md)" in pages["report"]
+    text = pages["report"]
     assert "COMET on translation: not scored: no checkpoint is configured" in text
-    assert text.index("## Conclusion") < text.index("## Results")
+    assert text.index("## What to use") < text.index("## Does `skd` win?") < text.index("## Res")
     card = (root / "reports" / "cards" / "translation-skd.md").read_text(encoding="utf-8")
     assert 'folder = "models/students/skd/translation/20"' in card
 
 
 def test_sample_outputs_are_the_first_rows_for_all_models(make_tree):
-    text = built(make_tree(WIN, samples=3))
-    part = text.split("## Sample outputs")[1]
+    part = built(make_tree(WIN, samples=3))["samples"]
     assert re.findall(r"^\| `(test-\d+)` \|", part, flags=re.MULTILINE) == [
         "test-0", "test-1", "test-2",
     ]  # fmt: skip
@@ -195,11 +192,70 @@ def test_sample_outputs_are_the_first_rows_for_all_models(make_tree):
     assert "&#35;Person1&#35;: costs &#36;5 &#124; &#36;6?<br>" in part
 
 
-def test_one_seed_has_no_interval_and_still_a_report(make_tree):
-    text = built(make_tree(WIN, seeds=(7,)))
-    assert "n/a (one seed)" in text
-    results = text.split("## Results")[1].split("## Paired")[0]
-    assert re.search(r"\d ± ", results) is None
+@pytest.mark.parametrize("seeds", [(7,), (7, 8)])
+def test_fewer_than_three_runs_have_no_interval_and_no_verdict(make_tree, seeds):
+    pages = built(make_tree(WIN, seeds=seeds, test_sets={"else": "summarization"}))
+    for text in pages.values():
+        assert not re.search(r"\d ± |\d \(\d+\.?\d* to |\d … [+-]", text)
+        assert not re.search(r" [▲=▼?] \|", text)
+    assert "Nothing is recommended." in pages["report"]
+    assert "**No verdict. " in pages["report"]
+    assert "a verdict takes 3 seeds" in pages["report"]
+
+
+def test_shares_stay_within_0_and_100(make_tree):
+    """Even of three runs that lie far apart, at the upper end."""
+    root = make_tree(WIN | {"imit_kd": 96}, n=12)
+    path = root / "metrics" / "evaluate" / "imit_kd.json"
+    result = json.loads(path.read_text())
+    for number, scores in enumerate(result["tasks"]["summarization"]["models"]["imit_kd"].values()):
+        scores["valid"] = 100.0 - 30 * number
+    path.write_text(json.dumps(result))
+    pages = built(root)
+    assert "| 70.0 (0.0 to 100.0)" in pages["report"]
+    for text in pages.values():
+        for mean, width in re.findall(r"(\d+\.\d) ± (\d+\.\d)", text):
+            assert float(mean) - float(width) >= 0
+            assert float(mean) + float(width) <= 100
+
+
+def test_the_main_page_is_short_for_many_methods_and_tasks(make_tree):
+    kinds = ("sft", "supervised_kd", "seq_kd", "on_policy_kd", "on_policy_hard", "imit_kd",
+             "mixed_skd", "two_stage_kd", "skd", "skd_mixed_loss")  # fmt: skip
+    means = {kind: 40 + 2 * place for place, kind in enumerate(kinds)}
+    methods = {f"{kind}{end}": mean for kind, mean in means.items() for end in ("", "_instruct")}
+    tasks = {task: task for task in ("translation", "summarization", "arithmetic")}
+    root = make_tree(methods, tasks, n=12, acceptance=10.0)
+    text = built(root)["report"]
+    assert len(text.splitlines()) <= 250
+    assert text.count("| teacher overrides almost everything |") == 1
+
+
+def test_training_that_still_gains_is_warned_of(make_tree):
+    root = make_tree(WIN, n=12)
+    assert "Still learning" not in built(root)["report"]
+    path = root / "logs" / "distill" / "skd" / "summarization.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["validation_metric"]:
+            row["validation_metric"] = str(0.1 * int(row["step"]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    text = built(root)["report"]
+    assert "**Still learning on summarization**" in text
+    assert "`skd` by 4.8 points" in text  # a fifth of 240 steps
+
+
+def test_students_far_from_the_teacher_are_warned_of(make_tree):
+    assert "Far from the teacher" not in built(make_tree({"sft": 50, "skd": 80}, n=12))["report"]
+
+
+def test_students_that_close_little_of_the_lead_are_far(make_tree):
+    text = built(make_tree({"sft": 46, "skd": 55}, n=12))["report"]
+    assert "**Far from the teacher on summarization**: the highest mean (`skd`" in text
 
 
 def test_tasks_and_methods_may_have_any_name(make_tree):
@@ -208,10 +264,10 @@ def test_tasks_and_methods_may_have_any_name(make_tree):
         {"assamese": "translation", "chat_a": "summarization", "chat_b": "summarization"},
     )
     set_parameter(root, "reference_method: skd", "reference_method: ours")
-    text = built(root)
-    assert "`ours` wins on every task" in text
+    pages = built(root)
+    assert "`ours` wins on every task" in pages["report"]
     assert (root / "reports" / "figures" / "curves-chat_b.png").exists()
-    assert "| `skd` | " in text.split("## Beside the paper")[1]  # ours stands in the paper's row
+    assert "| `skd` | " in pages["scores"].split("## Beside the paper")[1]  # ours, in its row
 
 
 def test_equal_files_give_an_equal_report(make_tree):
@@ -240,15 +296,15 @@ def test_files_of_an_earlier_report_do_not_stay(make_tree):
 # ------------------------------------------------------------------ notes
 def test_unequal_budgets_are_named(make_tree):
     root = make_tree(WIN)
-    assert "equal. Every student had 240 steps of 16" in words.budget_words(read(root).tasks[0])
+    assert "equal. Every student had 240 steps of 16" in costs.budget_words(read(root).tasks[0])
     path = root / "metrics" / "distill" / "sft.json"
     result = json.loads(path.read_text())
     result["tasks"]["summarization"]["21"]["steps"] = 120
     path.write_text(json.dumps(result))
-    assert "Ended early: `sft` (seed 21: 120 steps)" in words.budget_words(read(root).tasks[0])
+    assert "Ended early: `sft` (seed 21: 120 steps)" in costs.budget_words(read(root).tasks[0])
     result["budget"]["prompts"] = 99
     path.write_text(json.dumps(result))
-    assert "NOT equal" in words.budget_words(read(root).tasks[0])
+    assert "NOT equal" in costs.budget_words(read(root).tasks[0])
 
 
 # ------------------------------------------------------------------ errors
@@ -312,7 +368,7 @@ def test_the_command_ends_with_status_2_and_one_line(make_tree):
 
 def test_the_report_needs_no_torch(make_tree):
     code = (
-        "import sys, pipelines.stages.report, skd.report.sections.markdown; "
+        "import sys, pipelines.stages.report, skd.report.sections.main; "
         "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -16,7 +16,11 @@ from pipelines.stages.report import main
 from skd.data.settings import Columns, Files, Procedural
 from skd.report.reading.analyses import read_analyses
 from skd.report.reading.experiment import ExperimentResults
+from skd.report.reading.parts import Part
 from skd.report.reading.reader import read_experiment
+from skd.report.sections.details import pages
+from skd.report.sections.main import report
+from skd.report.sections.provenance import Provenance
 from skd.report.verdicts.evidence import Evidence, weigh
 from skd.results.analyses import (
     Agreement,
@@ -58,6 +62,8 @@ SEEDS = (20, 21, 22)
 STARTS = {"teacher": 95.0, "student_init": 45.0, "student_init_instruct": 30.0}
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "4.57.6", "device": "cpu"}
 ROOT = Path(__file__).parents[2]
+PART = Part("base", Took(60.0, ENVIRONMENT))
+SOURCE = Provenance("none", dirty=False, parameters_hash="none", command="none")
 Tree = Callable[..., Path]
 
 
@@ -316,6 +322,19 @@ def weighed(root: Path, reference: str = "skd", margin: float = 2.0) -> Evidence
     experiment = load(root / "params.yaml").experiment
     analyses = read_analyses(root, experiment.sweeps, experiment.students)
     return weigh(read(root), analyses, reference, margin, resamples=50, seed=0)
+
+
+def texts(root: Path) -> dict[str, str]:
+    """The same Markdown as `built`, without figures and files."""
+    params = load(root / "params.yaml")
+    experiment, settings = params.experiment, params.report
+    results = read(root)
+    analyses = read_analyses(root, experiment.sweeps, experiment.students)
+    evidence = weigh(
+        results, analyses, settings.reference_method, settings.margin, resamples=50, seed=0
+    )
+    details = pages(results, analyses, evidence, [PART], [], settings.samples_per_task)
+    return details | {"report": report(results, evidence, [PART], SOURCE, [], details)}
 
 
 def built(root: Path) -> dict[str, str]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import re
+from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from pipelines.schema import load
-from pipelines.stages.report import main
+from skd.report.figures.convergence import convergence, shown_methods
+from skd.report.figures.cost import front
 from skd.report.figures.curves import curve
 from skd.report.figures.draw import figures
-from skd.report.reading.experiment import ExperimentResults
-from skd.report.reading.reader import read_experiment
+from tests.report.conftest import built, read, weighed
 
 METHODS = {"sft": 50, "on_policy_kd": 60, "skd": 70}
 TASKS = {"a": "summarization", "b": "translation"}
 
 
 @pytest.fixture
-def run(make_tree) -> ExperimentResults:
-    root = make_tree(METHODS, TASKS, n=10)
-    experiment = load(root / "params.yaml").experiment
-    return read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
+def root(make_tree) -> Path:
+    return make_tree(METHODS, TASKS, n=10)
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -34,37 +33,58 @@ def close(value: float):
     return pytest.approx(value, rel=1e-5)
 
 
-def test_each_picture_has_a_table_and_the_report_links_it_below(make_tree):
-    root = make_tree(METHODS, TASKS, n=10)
-    main(["--root", str(root)])
+def test_each_picture_has_a_table_and_the_report_links_it_below(root):
+    text = "\n".join(built(root).values())
     folder = root / "reports" / "figures"
     stems = {path.stem for path in folder.glob("*.png")}
-    assert stems == {"comparison", "curves-a", "curves-b", "convergence", "acceptance"}
+    by_task = {f"{name}-{task}" for name in ("curves", "methods") for task in TASKS}
+    assert stems == {"comparison", "cost", "convergence", "acceptance"} | by_task
     assert {path.name for path in folder.iterdir()} == {
         f"{stem}.{kind}" for stem in stems for kind in ("png", "csv")
     }
-    text = (root / "reports" / "report.md").read_text(encoding="utf-8")
-    linked = re.findall(r"!\[[^]]*]\(figures/(.+)\.png\)\n\n\[.*]\(figures/(.+)\.csv\)", text)
+    linked = re.findall(r"!\[[^]]*]\(.*figures/(.+)\.png\)\n\n\[.*]\(.*figures/(.+)\.csv\)", text)
     assert {png for png, _ in linked} == stems
     assert all(png == table for png, table in linked)
 
 
-def test_the_comparison_has_a_row_per_mark(run):
-    found = rows(figures(run, "skd")["comparison"].csv)
-    assert len(found) == len(TASKS) * (len(METHODS) + 2)
-    by_name = {(row["task"], row["model"]): row for row in found}
-    for task in run.tasks:
-        values = task.models["skd"].values(task.primary)
-        row = by_name[task.name, "skd"]
-        assert [float(row[f"seed_{seed}"]) for seed in run.seeds] == close(values)
-        assert float(row["mean"]) == close(sum(values) / len(values))
-        assert float(row["half_width"]) > 0
-        assert row["metric"] == task.primary
-        assert by_name[task.name, "teacher"]["half_width"] == ""
+def test_the_comparison_has_a_row_per_mark(root):
+    evidence = weighed(root)
+    found = rows(figures(read(root), evidence)["comparison"].csv)
+    assert len(found) == len(TASKS) * (len(METHODS) - 1)
+    for row in found:
+        verdict = evidence.of(row["task"]).against_reference[row["method"]].mirrored()
+        made = verdict.comparison
+        assert float(row["difference"]) == close(made.difference)
+        assert (float(row["low"]), float(row["high"])) == close((made.low, made.high))
+        assert row["verdict"] == verdict.word
+        assert (row["verdict"] == "better") == (float(row["low"]) > 0)
 
 
-def test_the_curves_have_a_row_per_point(run):
-    drawn = figures(run, "skd")
+def test_the_front_holds_what_no_method_beats_in_cost_and_score():
+    places = {"cheap": (1.0, 10.0), "dear": (9.0, 30.0), "poor": (5.0, 9.0), "even": (5.0, 20.0)}
+    assert front(places) == ["cheap", "even", "dear"]
+    for name in set(places) - {"cheap", "even", "dear"}:
+        x, y = places[name]
+        assert any(a <= x and b >= y for other, (a, b) in places.items() if other != name)
+
+
+def test_few_lines_show_the_convergence_and_no_two_names_overlap(make_tree):
+    kinds = ("sft", "supervised_kd", "seq_kd", "on_policy_kd", "on_policy_hard", "imit_kd",
+             "mixed_skd", "two_stage_kd", "skd", "skd_mixed_loss")  # fmt: skip
+    root = make_tree({kind: 60 + 0.01 * place for place, kind in enumerate(kinds)}, n=5)
+    (task,) = read(root).tasks
+    assert len(shown_methods(task, "skd")) <= 6
+    figure, _ = convergence(read(root), "skd")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == len(shown_methods(task, "skd"))
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_the_curves_have_a_row_per_point(root):
+    run = read(root)
+    drawn = figures(run, weighed(root))
     for task in run.tasks:
         found = rows(drawn[f"curves-{task.name}"].csv)
         for column, smooth in (("loss", True), ("validation_kl", False)):
@@ -81,8 +101,6 @@ def test_the_curves_have_a_row_per_point(run):
 
 def test_one_seed_leaves_the_interval_empty(make_tree):
     root = make_tree(METHODS, seeds=(7,), n=5)
-    experiment = load(root / "params.yaml").experiment
-    run = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
-    found = rows(figures(run, "skd")["comparison"].csv)
-    assert {row["half_width"] for row in found} == {""}
-    assert all(row["seed_7"] for row in found if row["model"] in METHODS)
+    found = rows(figures(read(root), weighed(root))["comparison"].csv)
+    assert {(row["low"], row["high"], row["verdict"]) for row in found} == {("", "", "")}
+    assert all(row["difference"] for row in found)

@@ -16,7 +16,7 @@ from pipelines.stages.report import build, main, provenance
 from skd.errors import UserError
 from skd.report.sections import costs, words
 from skd.report.sections.results import COLUMNS
-from tests.report.conftest import built, read, weighed
+from tests.report.conftest import built, read, texts, weighed
 
 WIN = {"sft": 50, "on_policy_kd": 55, "skd": 70}
 LOSS = {"sft": 50, "on_policy_kd": 75, "skd": 60}
@@ -110,7 +110,7 @@ def test_the_instruct_start_is_judged_on_its_own(make_tree):
 
 
 def test_without_the_reference_method_it_is_still_said_what_to_use(make_tree):
-    pages = built(make_tree({"sft": 50, "on_policy_kd": 60}))
+    pages = texts(make_tree({"sft": 50, "on_policy_kd": 60}))
     assert "**No verdict: `skd`" in pages["report"]
     assert "**Use `on_policy_kd` on summarization.**" in pages["report"]
     assert "wins" not in pages["report"].split("## Results")[0]
@@ -118,7 +118,7 @@ def test_without_the_reference_method_it_is_still_said_what_to_use(make_tree):
 
 
 def test_a_reference_without_baselines_has_no_verdict(make_tree):
-    assert "No verdict" in built(make_tree({"skd": 50, "skd_mixed_loss": 60}))["report"]
+    assert "No verdict" in texts(make_tree({"skd": 50, "skd_mixed_loss": 60}))["report"]
 
 
 def test_a_large_spread_between_seeds_is_undecided(make_tree):
@@ -183,7 +183,7 @@ def test_links_lead_somewhere_and_tables_keep_their_columns(make_tree):
 
 
 def test_sample_outputs_are_the_first_rows_for_all_models(make_tree):
-    part = built(make_tree(WIN, samples=3))["samples"]
+    part = texts(make_tree(WIN, samples=3))["samples"]
     assert re.findall(r"^\| `(test-\d+)` \|", part, flags=re.MULTILINE) == [
         "test-0", "test-1", "test-2",
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def test_sample_outputs_are_the_first_rows_for_all_models(make_tree):
 
 @pytest.mark.parametrize("seeds", [(7,), (7, 8)])
 def test_fewer_than_three_runs_have_no_interval_and_no_verdict(make_tree, seeds):
-    pages = built(make_tree(WIN, seeds=seeds, test_sets={"else": "summarization"}))
+    pages = texts(make_tree(WIN, seeds=seeds, test_sets={"else": "summarization"}))
     for text in pages.values():
         assert not re.search(r"\d ± |\d \(\d+\.?\d* to |\d … [+-]", text)
         assert not re.search(r" [▲=▼?] \|", text)
@@ -211,7 +211,7 @@ def test_shares_stay_within_0_and_100(make_tree):
     for number, scores in enumerate(result["tasks"]["summarization"]["models"]["imit_kd"].values()):
         scores["valid"] = 100.0 - 30 * number
     path.write_text(json.dumps(result))
-    pages = built(root)
+    pages = texts(root)
     assert "| 70.0 (0.0 to 100.0)" in pages["report"]
     for text in pages.values():
         for mean, width in re.findall(r"(\d+\.\d) ± (\d+\.\d)", text):
@@ -226,14 +226,14 @@ def test_the_main_page_is_short_for_many_methods_and_tasks(make_tree):
     methods = {f"{kind}{end}": mean for kind, mean in means.items() for end in ("", "_instruct")}
     tasks = {task: task for task in ("translation", "summarization", "arithmetic")}
     root = make_tree(methods, tasks, n=12, acceptance=10.0)
-    text = built(root)["report"]
+    text = texts(root)["report"]
     assert len(text.splitlines()) <= 250
     assert text.count("| teacher overrides almost everything |") == 1
 
 
 def test_training_that_still_gains_is_warned_of(make_tree):
     root = make_tree(WIN, n=12)
-    assert "Still learning" not in built(root)["report"]
+    assert "Still learning" not in texts(root)["report"]
     path = root / "logs" / "distill" / "skd" / "summarization.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -244,17 +244,17 @@ def test_training_that_still_gains_is_warned_of(make_tree):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    text = built(root)["report"]
+    text = texts(root)["report"]
     assert "**Still learning on summarization**" in text
     assert "`skd` by 4.8 points" in text  # a fifth of 240 steps
 
 
 def test_students_far_from_the_teacher_are_warned_of(make_tree):
-    assert "Far from the teacher" not in built(make_tree({"sft": 50, "skd": 80}, n=12))["report"]
+    assert "Far from the teacher" not in texts(make_tree({"sft": 50, "skd": 80}, n=12))["report"]
 
 
 def test_students_that_close_little_of_the_lead_are_far(make_tree):
-    text = built(make_tree({"sft": 46, "skd": 55}, n=12))["report"]
+    text = texts(make_tree({"sft": 46, "skd": 55}, n=12))["report"]
     assert "**Far from the teacher on summarization**: the highest mean (`skd`" in text
 
 

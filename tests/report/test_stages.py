@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.stages.report import main
 from skd.report.reading.parts import environments, read_parts
 from skd.report.sections.provenance import wall_time
+from tests.report.conftest import built
 
 ITEMS = {"translation", "skd", "narrow", "starts"}
 
@@ -71,7 +71,6 @@ def test_the_graphs_stages_with_metrics_are_all_in_the_report(make_tree):
         elif not path.with_suffix("").exists():
             path.with_suffix("").mkdir()
             (path.with_suffix("") / "skd.json").write_text('{"took": {"seconds": 1.0}}')
-    main(["--root", str(root)])
-    text = (root / "reports" / "report.md").read_text()
+    text = built(root)["provenance"]
     table = text.split("| stage | parts |")[1].split("**all**")[0]
     assert set(re.findall(r"^\| (\w+) \|", table, re.MULTILINE)) == left

@@ -136,8 +136,8 @@ class VerdictTable:
 def verdict_table(
     task: TaskResults, metric: str, plan: Mapping[str, Sequence[str]], margin: float
 ) -> VerdictTable | None:
-    """None where the metric was not scored on this task."""
-    if metric not in task.metrics:
+    """None where the metric was not scored for every method."""
+    if not all(task.models[method].values(metric) for method in task.training):
         return None
     scores: Scores = {method: task.scores(method, metric) for method in task.training}
     model = fit(scores)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.orchestration.countdown import Countdown, recorded_seconds, slowness
-from pipelines.orchestration.graph import plan
+from pipelines.orchestration.graph import CODE_STAGE, plan
 from pipelines.orchestration.repair import repair
 from pipelines.stages.code import write_code
 from pipelines.stages.command import run_command
@@ -40,10 +40,10 @@ def repro(arguments: Sequence[str], root: Path) -> int:
 
 
 def _countdown(arguments: Sequence[str], root: Path) -> Countdown:
-    write_code(root / "code", root)  # what is stale shows in it
+    write_code(root / "code", root)  # as the stage would, so that what is stale shows
     targets = [word for word in arguments if not word.startswith("-")]
     force = "--force" in arguments or "-f" in arguments
-    names = [stage.name for stage in plan(root, targets, force) if not stage.fresh]
+    names = [stage.name for stage in plan(root, targets, force, [CODE_STAGE]) if not stage.fresh]
     return Countdown(names, recorded_seconds(root, names), slowness(root))
 
 

@@ -33,8 +33,6 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 
 REPORT_STAGE, REPORT = "report", Path("reports/report.md")
-# It writes what tells whether the other stages' code changed, so it runs before they are planned.
-CODE_STAGE = "code"
 # Seconds; the last one repeats.
 RETRY_DELAYS = [1.0, 5.0, 10.0]
 # In UTC; the schedule starts paused.
@@ -178,7 +176,7 @@ def experiment(
         for line in repair.repair(root):
             logger.warning(line)
         with closing(Board(max_workers or os.cpu_count() or 1, force)) as board:
-            board.run([s for s in graph.plan(root, targets, force) if s.name == CODE_STAGE])
+            board.run([s for s in graph.plan(root, targets, force) if s.name == graph.CODE_STAGE])
             stages = graph.plan(root, targets, force)
             board.run(stages)
     except UserError as error:

@@ -6,7 +6,7 @@ The only module that touches DVC's Python API, part of which is private;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from dvc.repo.reproduce import get_active_graph
 
 from skd.errors import UserError
 
+# It writes what tells whether the other stages' code changed, so it runs before they are planned
+CODE_STAGE = "code"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -30,12 +33,22 @@ class Stage:
     tags: tuple[str, ...] = ()
 
 
-def plan(root: Path, targets: Iterable[str] | None = None, force: bool = False) -> list[Stage]:
+def plan(
+    root: Path,
+    targets: Iterable[str] | None = None,
+    force: bool = False,
+    settled: Collection[str] = (),
+) -> list[Stage]:
     """The stages that `dvc repro [targets]` would visit, every upstream before its downstream.
 
-    A target is a stage, one cell of a matrix (`distill@skd`) or a whole matrix (`distill`).
-    With `force` no stage is fresh. Raises `UserError` when `dvc.yaml`, a parameter that it
-    uses, a target or a stage's `meta:` is wrong.
+    Args:
+        targets: a stage, one cell of a matrix (`distill@skd`) or a whole matrix (`distill`).
+        force: no stage is fresh.
+        settled: stages whose outputs are known to stand as they would make them. What depends on
+            them is judged by itself, whether they are to run or not.
+
+    Raises:
+        UserError: `dvc.yaml`, a parameter that it uses, a target or a stage's `meta:` is wrong.
     """
     if not (root / "dvc.yaml").is_file():
         raise UserError(f"{root / 'dvc.yaml'}: no such file; run from the project's root")
@@ -44,7 +57,7 @@ def plan(root: Path, targets: Iterable[str] | None = None, force: bool = False) 
             graph = get_active_graph(repo.index.graph)
             stale = set(repo.status())
             wanted = _wanted(repo, graph, list(targets or ()))
-            return _stages(graph, _ordered(graph, wanted), stale, force)
+            return _stages(graph, _ordered(graph, wanted), stale, force, settled)
     except DvcException as error:
         raise UserError(f"dvc.yaml: {_message(error)}") from error
 
@@ -66,7 +79,9 @@ def _ordered(graph: Any, wanted: set[Any]) -> list[Any]:
     return list(nx.lexicographical_topological_sort(downwards, key=place.__getitem__))
 
 
-def _stages(graph: Any, order: list[Any], stale: set[str], force: bool) -> list[Stage]:
+def _stages(
+    graph: Any, order: list[Any], stale: set[str], force: bool, settled: Collection[str]
+) -> list[Stage]:
     planned: dict[str, Stage] = {}
     for stage in order:
         names = (above.addressing for above in graph.successors(stage))
@@ -74,7 +89,7 @@ def _stages(graph: Any, order: list[Any], stale: set[str], force: bool) -> list[
         fresh = (
             not force
             and stage.addressing not in stale
-            and all(planned[name].fresh for name in upstream)
+            and all(planned[name].fresh or name in settled for name in upstream)
         )
         settings = _settings(stage.addressing, stage.meta or {})
         planned[stage.addressing] = Stage(stage.addressing, fresh, upstream, **settings)

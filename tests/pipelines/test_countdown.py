@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.calibration import fixed_work
 from pipelines.orchestration.countdown import Countdown, about, recorded_seconds, slowness
+from pipelines.orchestration.graph import plan
 from pipelines.repro import repro
 from tests.pipelines.conftest import chain
 
@@ -87,3 +88,13 @@ def test_a_stage_that_fails_fails_the_run(project, capfd) -> None:
     root = project(chain() | {"bad": {"cmd": "exit 3"}})
     assert repro([], root) != 0
     assert "bad" in capfd.readouterr().err
+
+
+def test_a_stage_that_will_make_what_stands_already_makes_nothing_else_due(project) -> None:
+    root = project(chain())
+    assert repro([], root) == 0
+    (root / "params.yaml").write_text("colours: [red, blue]\ntext: other\n")
+    assert {stage.name for stage in plan(root) if not stage.fresh} == {
+        "seed", "paint@red", "paint@blue", "join",
+    }  # fmt: skip
+    assert {stage.name for stage in plan(root, settled=["seed"]) if not stage.fresh} == {"seed"}

@@ -33,7 +33,7 @@ from skd.results.files import write_result, write_results
 from skd.results.pair import ModelSize
 from skd.results.runs import Validation
 from skd.results.took import Took
-from tests.report.conftest import texts, trained_run, weighed
+from tests.report.conftest import built, texts, trained_run, weighed
 
 SEEDS, EXAMPLES = (20, 21), 80
 
@@ -142,7 +142,7 @@ def test_other_students_stand_beside_the_own(make_tree) -> None:
         runs={"summarization": {"skd": {"20": trained_run(44.5)}}},
     )
     write_result(root / "metrics" / "scaling" / "narrow.json", result)
-    text = texts(root)["analyses"]
+    text = built(root)["analyses"]
     assert "| `narrow` | 12,345 | 31.5 | 44.5 |" in text
     sheet = (root / "reports" / "tables" / "students.csv").read_text()
     assert "narrow,12345,1,16,summarization,skd,20,44.5" in sheet

@@ -15,7 +15,7 @@ from skd.report.sections.cells import (
 )
 from skd.report.verdicts.choice import seconds_of
 from skd.report.verdicts.evidence import Evidence
-from skd.report.verdicts.tables import VALID, VerdictTable
+from skd.report.verdicts.tables import VerdictTable
 
 
 def main_table(results: ExperimentResults, evidence: Evidence) -> str:
@@ -23,39 +23,29 @@ def main_table(results: ExperimentResults, evidence: Evidence) -> str:
 
     The starts first, then the methods, the one first that closes most of the teacher's lead.
     """
-    header = ["model"]
-    for task in results.tasks:
-        header += [f"{task.name}<br>{TITLES[metric]}" for metric in _metrics(task)]
+    columns = [
+        (task, verdicts)
+        for task in results.tasks
+        for verdicts in evidence.tables[task.name].values()
+    ]
+    header = ["model", *(f"{task.name}<br>{TITLES[v.metric]}" for task, v in columns)]
     rows = [
         [
             f"**{row_name(name)}**" if name == evidence.reference else row_name(name),
-            *(
-                _cell(task, name, metric, evidence.tables[task.name].get(metric))
-                for task in results.tasks
-                for metric in _metrics(task)
-            ),
+            *(_cell(task, name, verdicts) for task, verdicts in columns),
             _seconds(results, name),
         ]
         for name in (*STARTS, *(row.method for row in evidence.overall))
     ]
     if evidence.possible:
-        leads = [
-            number(evidence.tables[task.name][metric].smallest_lead, 1)
-            for task in results.tasks
-            for metric in _metrics(task)
-        ]
+        leads = [number(verdicts.smallest_lead, 1) for _, verdicts in columns]
         rows.append(["*smallest lead seen*", *leads, ""])
     return table([*header, "seconds"], rows)
 
 
-def _metrics(task: TaskResults) -> list[str]:
-    """The columns of a task."""
-    return [task.primary, *([VALID] if VALID in task.metrics else [])]
-
-
-def _cell(task: TaskResults, name: str, metric: str, verdicts: VerdictTable | None) -> str:
-    text = values_text(task.models[name].values(metric))
-    known = verdicts.against_reference if verdicts else {}
+def _cell(task: TaskResults, name: str, verdicts: VerdictTable) -> str:
+    text = values_text(task.models[name].values(verdicts.metric))
+    known = verdicts.against_reference
     return text + (sign(known[name]) if name in known else "")
 
 

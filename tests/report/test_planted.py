@@ -27,7 +27,7 @@ EXAMPLES = 200
 RESAMPLES = 20  # of the intervals over tasks, on which no word rests
 MARGIN = 2.0
 MEAN = 50.0
-EFFECT = 9.0  # points: half of the spread of one method's scores
+EFFECT = 6.0  # points: a third of the spread of one method's scores
 ABILITY, NOISE = 15.0, 10.0  # standard deviations of examples and of outputs
 PAIR = ("skd", "on_policy_kd")
 EQUAL = dict.fromkeys((*PAIR, "supervised_kd", "imit_kd", "sft"), MEAN)
@@ -67,7 +67,7 @@ def reports(make_tree) -> Reports:
     """Reports of methods with these true means; `spread`: between training runs."""
 
     def make(
-        means: Mapping[str, float], spread: float = 1.0, count: int = REPORTS, seeds: int = 3
+        means: Mapping[str, float], spread: float = 1.0, count: int = REPORTS, seeds: int = 5
     ) -> list[Made]:
         root = make_tree(means, n=EXAMPLES, seeds=range(20, 20 + seeds))
         known = read(root)

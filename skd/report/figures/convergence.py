@@ -76,8 +76,9 @@ def every_method(task: TaskResults, reference: str) -> tuple[Figure, list[DrawnR
     height = ceil(len(lines) / PANELS_PER_ROW)
     figure = Figure(figsize=(12.5, 0.5 + 1.8 * height), layout="constrained")
     grid = figure.subplots(height, PANELS_PER_ROW, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(lines) :]:
-        axes.set_visible(False)
+    for place, axes in enumerate(grid.flat):
+        axes.set_visible(place < len(lines))
+        axes.tick_params(labelbottom=place + PANELS_PER_ROW >= len(lines))  # nothing is below
     for axes, (method, course) in zip(grid.flat, lines.items(), strict=False):
         steps = [point.step for point in course]
         if reference in lines:

@@ -18,6 +18,7 @@ from skd.report.sections.cells import TITLES
 from skd.report.verdicts.choice import seconds_of
 
 COLUMNS = ("task", "metric", "method", "seconds", "mean", "front")
+ROOM = 0.35  # of the points' width, for a name beside the last of them
 WIDE = 8.0  # most expensive over cheapest method, from which on the axis is logarithmic
 
 
@@ -39,6 +40,13 @@ def front(places: Mapping[str, tuple[float, float]]) -> list[str]:
             names.append(name)
             best = places[name][1]
     return names
+
+
+def _room_for_names(axes: Any) -> None:
+    """Right of the last point, on a plain or a logarithmic axis."""
+    scale = axes.xaxis.get_transform()
+    low, high = scale.transform(axes.get_xlim())
+    axes.set_xlim(*scale.inverted().transform([low, high + ROOM * (high - low)]))
 
 
 def _panel(axes: Any, task: TaskResults, reference: str) -> list[DrawnRow]:
@@ -65,7 +73,8 @@ def _panel(axes: Any, task: TaskResults, reference: str) -> list[DrawnRow]:
         axes.axhline(teacher, color="#777777", linestyle="--", linewidth=1.2)
         axes.annotate("teacher", (0, teacher), xycoords=("axes fraction", "data"), fontsize=8,
                       xytext=(3, 2), textcoords="offset points", color="#555555")  # fmt: skip
-    axes.margins(x=0.22, y=0.1)
+    axes.margins(x=0.06, y=0.1)
+    _room_for_names(axes)
     spread_labels(
         axes,
         {

@@ -43,6 +43,7 @@ def spread_labels(
             color=places[name][2],
             fontweight="bold" if name == bold else "normal",
             annotation_clip=False,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
         )
 
 

@@ -47,22 +47,27 @@ def section(results: ExperimentResults, evidence: Evidence) -> str:
 
 
 def _by_task(choices: Sequence[Choice], margin: str) -> str:
-    decided = [each for each in choices if each.cheapest]
-    rest = [each for each in choices if not each.cheapest]
     sentences = []
-    if decided:
-        where: dict[str, list[str]] = {}
-        for each in decided:
-            where.setdefault(each.use, []).append(each.task.name)
-        named = listed([f"`{method}` on {listed(tasks)}" for method, tasks in where.items()])
-        sentences.append(f"**Use {named}.**")
-    if rest:
-        named = listed([f"`{each.use}` on {each.task.name}" for each in rest])
+    if decided := [each for each in choices if each.cheapest]:
+        sentences.append(f"**Use {_where(decided)}.**")
+    if rest := [each for each in choices if not each.cheapest]:
+        places = listed([each.task.name for each in rest])
         sentences.append(
-            f"**The highest mean: {named}**; no method there is shown to be within {margin} of "
-            "the best, so others may be as good."
+            f"**The best method on {places} is undecided. The highest mean: {_where(rest)}.** No "
+            f"method there is shown to be within {margin} of the best."
         )
+        possible = [m for m in rest[0].may_be_best if all(m in e.may_be_best for e in rest)]
+        if len(rest) > 1 and possible:
+            sentences.append(f"Not excluded on any of these: {codes(possible)}.")
     return " ".join(sentences)
+
+
+def _where(choices: Sequence[Choice]) -> str:
+    """`skd` on translation and `seq_kd` on summarization and arithmetic"""
+    where: dict[str, list[str]] = {}
+    for each in choices:
+        where.setdefault(each.use, []).append(each.task.name)
+    return listed([f"`{method}` on {listed(tasks)}" for method, tasks in where.items()])
 
 
 def _over_all(results: ExperimentResults, evidence: Evidence, margin: str) -> str:

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 # What a method's setting reaches; the runs of an analysis that did not change stay in scratch.
-SKD_STAGES = {"distill@skd", "evaluate", "probe", "report", "export"}
+# The stage `code` reads all of params.yaml, to check it.
+SKD_STAGES = {"code", "distill@skd", "evaluate", "probe", "report", "export"}
 SKD_STAGES |= {"sweep", "fairness", "scaling@narrow"}
 RULES = [{"rule": "min_prob", "value": 0.3}, {"rule": "ratio", "value": 0.5}]
 
@@ -136,7 +137,7 @@ def test_another_set_is_tested_and_trains_nothing(project) -> None:
     edit(project, lambda p: p["experiment"].update(test_sets=[]))
     stale = set(json.loads(dvc(project, "status", "--json").stdout))
     (project / "params.yaml").write_text(before)
-    assert stale == {"prepare_tests", "evaluate", "report", "export"}
+    assert stale == {"code", "prepare_tests", "evaluate", "report", "export"}
 
 
 def test_metrics_and_plots_are_declared(project) -> None:
@@ -229,7 +230,7 @@ def test_a_value_of_one_method_reruns_that_method_alone_and_comes_back_from_the_
     assert ran(repro(project)) == SKD_STAGES
     commit(project)
     edit(project, lambda p: p["methods"]["skd"]["acceptance"].update(value=1))
-    assert ran(repro(project)) <= {"report", "export"}  # a report's files belong to git
+    assert ran(repro(project)) <= {"code", "report", "export"}  # a report's files belong to git
 
 
 def test_two_revisions_are_compared_with_tests(project) -> None:
@@ -247,7 +248,7 @@ def test_two_revisions_are_compared_with_tests(project) -> None:
 
 def test_settings_of_this_machine_rerun_nothing(project) -> None:
     edit(project, lambda p: p["runtime"].update(workers=1, progress=False))
-    assert ran(repro(project)) == set()
+    assert ran(repro(project)) == {"code"}  # which checks the parameters
 
 
 def test_a_deleted_checkpoint_comes_back_without_training(project) -> None:
@@ -261,7 +262,7 @@ def test_a_deleted_checkpoint_comes_back_without_training(project) -> None:
 def test_another_seed_trains_only_that_seed(project) -> None:
     finished = {p: p.stat().st_mtime_ns for p in (project / ".scratch").glob("*/finished.json")}
     edit(project, lambda p: p["experiment"].update(seeds=[20, 21]))
-    repro(project)
+    repro(project, "distill")
     after = {p: p.stat().st_mtime_ns for p in (project / ".scratch").glob("*/finished.json")}
     assert finished.items() <= after.items()
     new = sorted(path.parent.name.rsplit("-", 1)[0] for path in after.keys() - finished.keys())

@@ -84,6 +84,15 @@ def test_a_run_says_its_stages_as_they_begin_and_gives_dvcs_status(project, capf
     assert "stage 1 of 1: seed" in capfd.readouterr().out
 
 
+def test_what_a_killed_dvc_left_is_mended_first(project, capfd) -> None:
+    root = project(chain())
+    assert repro([], root) == 0
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    lock.write_text('{"write": {"')
+    assert repro(["--force"], root) == 0
+    assert f"removed {lock}" in capfd.readouterr().err
+
+
 def test_a_stage_that_fails_fails_the_run(project, capfd) -> None:
     root = project(chain() | {"bad": {"cmd": "exit 3"}})
     assert repro([], root) != 0

@@ -155,3 +155,10 @@ def test_without_any_spread_there_is_no_noise() -> None:
     scores = np.broadcast_to(np.array([70.0, 40.0, 40.0])[:, None, None], (3, 4, 25))
     assert fit(labelled(scores)).noise("m0", "m1").variance == NOTHING
     assert not fit(labelled(scores)).on_its_own.any()
+
+
+def test_scores_that_are_all_nought_are_no_error() -> None:
+    nothing = {method: {seed: np.zeros(5) for seed in range(3)} for method in "abc"}
+    model = fit(nothing)
+    assert model.means.tolist() == [0.0, 0.0, 0.0]
+    assert np.isfinite(model.noise("a", "b").variance)

@@ -135,7 +135,7 @@ def fit(scores: Scores) -> Fit:
     if not known.any():
         raise ValueError("no example has a score of every run")
     runs = [r[:, known] for r in runs]
-    rounding = _ROUNDING * max(float(np.abs(r).max()) for r in runs)
+    rounding = _ROUNDING * (max(float(np.abs(r).max()) for r in runs) or 1.0)
     counts = np.array([len(r) for r in runs])
     means = [r.mean(1) for r in runs]
     spread, own, pool = _between_runs(means, blocked, rounding**2)

@@ -216,10 +216,12 @@ def test_what_is_made_again_from_nothing_has_the_same_hash(project) -> None:
         return {out["path"]: out["md5"] for out in made if out["path"].startswith("models/")}
 
     before = outputs()
-    for folder in (project / ".scratch").glob("summarization-*"):
-        shutil.rmtree(folder)
+    scratch, kept = project / ".scratch", project / ".kept"
+    scratch.rename(kept)
     repro(project, "--force", "--single-item", "sft")
     repro(project, "--force", "--single-item", "distill@skd")
+    shutil.rmtree(scratch)
+    kept.rename(scratch)
     assert outputs() == before
     assert len(before) == 2
 

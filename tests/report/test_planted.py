@@ -7,11 +7,12 @@ words, Markdown. Only reading files is left out; the scores are new in each run.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from skd.report.reading.analyses import read_analyses
 from skd.report.reading.experiment import ExperimentResults, ModelScores
@@ -33,6 +34,18 @@ PAIR = ("skd", "on_policy_kd")
 EQUAL = dict.fromkeys((*PAIR, "supervised_kd", "imit_kd", "sft"), MEAN)
 PROVENANCE = Provenance("none", dirty=False, parameters_hash="none", command="none")
 RELATION = re.compile(r"(better|worse) than ((?:`\w+`(?:, | and )?)+)")
+
+
+@dataclass(frozen=True)
+class Simulated(ModelScores):
+    """A model with planted scores of the primary metric."""
+
+    planted: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def by_example(self, metric: str, ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        assert (metric, len(ids)) == ("rouge_l", EXAMPLES)
+        return dict(self.planted)
+
 
 Reports = Callable[..., list["Made"]]
 
@@ -94,17 +107,13 @@ def simulated(
     (task,) = read.tasks
     ability = rng.normal(0, ABILITY, EXAMPLES)  # hard and easy ones, for every method
 
-    def scored(model: ModelScores, mean: float) -> ModelScores:
-        outputs, by_seed = {}, {}
-        for seed, known in model.outputs.items():
-            values = mean + ability + rng.normal(0, NOISE, EXAMPLES)
-            values += rng.normal(0, spread)
-            outputs[seed] = {
-                name: replace(record, scores={task.primary: value})
-                for (name, record), value in zip(known.items(), values.tolist(), strict=True)
-            }
-            by_seed[seed] = {task.primary: float(values.mean())}
-        return replace(model, outputs=outputs, by_seed=by_seed)
+    def scored(model: ModelScores, mean: float) -> Simulated:
+        planted = {
+            seed: mean + ability + rng.normal(0, NOISE, EXAMPLES) + rng.normal(0, spread)
+            for seed in model.outputs
+        }
+        by_seed = {seed: {task.primary: float(v.mean())} for seed, v in planted.items()}
+        return Simulated(**vars(model) | {"by_seed": by_seed, "planted": planted})
 
     models = {name: scored(task.models[name], mean) for name, mean in means.items()}
     return replace(read, tasks=[replace(task, models=task.models | models)])

@@ -35,7 +35,7 @@ test: $(READY)  ## lint, type-check and test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/smoke
 	$(PY) -m pipelines.sandbox

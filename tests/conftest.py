@@ -27,8 +27,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole pipelines last: what a quick test can tell is told first."""
-    items.sort(key=lambda item: "end_to_end" in item.path.parts)
+    """Whole pipelines last: what a quick test can tell is told first.
+
+    Where files are tested side by side the longest one begins, so that no core waits for it.
+    """
+    side_by_side = "PYTEST_XDIST_WORKER" in os.environ
+    items.sort(key=lambda item: ("end_to_end" in item.path.parts) is not side_by_side)
 
 
 @pytest.fixture(scope="session")

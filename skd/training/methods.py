@@ -171,6 +171,10 @@ METHODS: dict[str, Method] = {
         "a coin per prompt: interleaved sampling or the teacher's own response, made once",
         None, "ours", _INTERLEAVED, DIVERGENCE, coin=0.5, otherwise=_TEACHER,
     ),
+    "skd_and_teacher": Method(
+        "both per prompt: interleaved sampling and the teacher's own response, made once",
+        None, "ours", _INTERLEAVED, DIVERGENCE, otherwise=_TEACHER, paired=True,
+    ),
     "mixed_skd": Method(
         "a coin per prompt: interleaved sampling or the ground truth",
         "2410.11325", "official code", _INTERLEAVED, DIVERGENCE, coin=0.5,

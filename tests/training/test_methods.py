@@ -63,14 +63,15 @@ def test_the_table_is_the_one_of_the_specification() -> None:
         "skd_kept": ("interleaved", 1.0, 0.0, "ground_truth"),
         "ca_opd": ("interleaved", 1.0, 0.0, "ground_truth"),
         "skd_with_teacher": ("interleaved", 0.5, 0.0, "teacher"),
+        "skd_and_teacher": ("interleaved", 1.0, 0.0, "teacher"),
         "mixed_skd": ("interleaved", 0.5, 0.0, "ground_truth"),
         "two_stage_kd": ("student", 1.0, 0.5, "ground_truth"),
         "distillm2": ("student", 1.0, 0.0, "teacher"),
         "seq_kd_then_skd": ("interleaved", 1.0, 0.5, "teacher"),
     }
     assert {name for name, method in METHODS.items() if not method.baseline} == {
-        "skd", "skd_mixed_loss", "skd_kept", "ca_opd", "skd_with_teacher", "mixed_skd",
-        "seq_kd_then_skd",
+        "skd", "skd_mixed_loss", "skd_kept", "ca_opd", "skd_with_teacher", "skd_and_teacher",
+        "mixed_skd", "seq_kd_then_skd",
     }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def make_run(folder: Path, method: str, divergence: Divergence, **changes) -> Tr
 SOFTENED = Divergence("reverse_kl", temperature=2.0, teacher_temperature=1.5, veto=0.4)
 
 
-@pytest.mark.parametrize("method", ["skd", "ca_opd", "skd_with_teacher"])
+@pytest.mark.parametrize("method", ["skd", "ca_opd", "skd_with_teacher", "skd_and_teacher"])
 def test_states_kept_while_sampling_give_the_loss_of_a_fresh_forward(method, tmp_path) -> None:
     run = make_run(tmp_path, method, SOFTENED)
     assert run.pair.teacher is not None

@@ -188,6 +188,10 @@ METHODS: dict[str, Method] = {
         "2503.07067", "other paper", _STUDENT, Loss(divergence=1.0, fixed="skew_rkl"),
         otherwise=_TEACHER, otherwise_loss=Loss(divergence=1.0, fixed="skew_kl"), paired=True,
     ),
+    "student_and_teacher": Method(
+        "both per prompt: the student's sample and the teacher's own response, made once",
+        None, "ours", _STUDENT, DIVERGENCE, otherwise=_TEACHER, paired=True,
+    ),
     "seq_kd_then_skd": Method(
         "fine-tuning on the teacher's responses for half of the steps, then interleaved sampling",
         None, "ours", _INTERLEAVED, DIVERGENCE, start=0.5,

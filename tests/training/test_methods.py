@@ -64,6 +64,7 @@ def test_the_table_is_the_one_of_the_specification() -> None:
         "ca_opd": ("interleaved", 1.0, 0.0, "ground_truth"),
         "skd_with_teacher": ("interleaved", 0.5, 0.0, "teacher"),
         "skd_and_teacher": ("interleaved", 1.0, 0.0, "teacher"),
+        "student_and_teacher": ("student", 1.0, 0.0, "teacher"),
         "mixed_skd": ("interleaved", 0.5, 0.0, "ground_truth"),
         "two_stage_kd": ("student", 1.0, 0.5, "ground_truth"),
         "distillm2": ("student", 1.0, 0.0, "teacher"),

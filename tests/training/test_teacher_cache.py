@@ -80,6 +80,7 @@ def test_the_share_of_rows_known_beforehand() -> None:
         "ca_opd": 0.0,
         "skd_with_teacher": 0.5,
         "skd_and_teacher": 1.0,
+        "student_and_teacher": 1.0,
         "mixed_skd": 0.5,
         "two_stage_kd": 0.5,
         "distillm2": 1.0,

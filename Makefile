@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test smoke flow ui bench profile lint clean
+.PHONY: help install repro test smoke flow ui bench profile keep lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchm
 
 profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME: list them
 	@$(PY) -m pipelines.profile $(NAME)
+
+keep: $(READY)  ## keep this run's report in git: make keep NAME=full copies it to reports/full
+	@$(PY) -m pipelines.keep $(NAME)
 
 lint: $(READY)  ## format and lint in place
 	$(PY) -m ruff format .

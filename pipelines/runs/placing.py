@@ -17,7 +17,7 @@ from pipelines.runs.scratch import fingerprint
 from pipelines.runs.specs import tuning
 from pipelines.runs.training import save_model, train_run
 from skd.data.record import ExampleRow, read_examples
-from skd.engine.cache import check_decoder
+from skd.engine.checking import check_decoder
 from skd.errors import UserError
 from skd.models.layers import keep_layers
 from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from skd.engine.logits import rank
 from skd.engine.rollout import Rollout
-from skd.engine.sampling import allowed, evaluating
+from skd.engine.sampling import allowed
 from skd.engine.sequences import TokenBatch, Vocabulary
-from skd.engine.states import batch_states, head
+from skd.engine.states import batch_states, evaluating, head
 from skd.results.analyses import Agreement, JudgedProposals
 
 TOP = 20  # the teacher's most likely tokens, whose order is compared

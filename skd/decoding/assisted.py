@@ -16,9 +16,9 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
-from skd.engine.sampling import evaluating
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
+from skd.engine.states import evaluating
 
 
 class AssistError(Exception):

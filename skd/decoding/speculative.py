@@ -16,14 +16,15 @@ from transformers import PreTrainedModel
 
 from skd.engine.acceptance import Proposals, ratio, replacement
 from skd.engine.cache import CachedModel
+from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw
 from skd.engine.meter import Stopwatch
 from skd.engine.pace import Pace
 from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
-from skd.engine.sampling import allowed, drop_finished, evaluating, prefill
+from skd.engine.sampling import allowed, drop_finished, prefill
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
-from skd.engine.states import head
+from skd.engine.states import evaluating, head
 
 Rule = Literal["match", "rejection"]
 
@@ -79,15 +80,17 @@ def speculate(
 
     Raises:
         ValueError: a prompt is empty, or the noise has another shape.
+        UserError: a model cannot be sampled exactly at so many positions.
     """
     pace = Pace(block_size, [draft, teacher])
     nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
     spare = pace.largest + 1
+    reach = check_reach([draft, teacher], prompts, noise[..., :max_new_tokens])
     rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
     done: list[Rows] = []
     cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
     with evaluating(draft, teacher):
-        cached = [CachedModel(model, *rows.tokens.shape) for model in (draft, teacher)]
+        cached = [CachedModel(model, *rows.tokens.shape, reach) for model in (draft, teacher)]
         for model in cached:
             prefill(model, rows)
         live = len(rows.alive)

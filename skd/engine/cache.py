@@ -15,8 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from skd.engine.graphs import Graph
-from skd.engine.states import final_states, head
-from skd.errors import UserError
+from skd.engine.states import final_states
 
 
 class SlotCache(Cache):
@@ -74,10 +73,17 @@ class SlotCache(Cache):
 
 
 class CachedModel:
-    """One decoder with its slot cache: `states` extends every row at its own positions."""
+    """One decoder with its slot cache: `states` extends every row at its own positions.
 
-    def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
+    reach: positions that rows may come to; None: all slots. Proposals behind them are thrown away
+    and stand at the last one, since a table of positions may end there.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, rows: int, slots: int, reach: int | None = None
+    ) -> None:
         self.model = model
+        self.last = (slots if reach is None else reach) - 1
         self.cache = SlotCache(rows, slots)
         self.warm: set[int] = set()  # tokens per row of the passes that there have been
         self.graphs: dict[int, Graph] = {}  # by tokens per row
@@ -121,38 +127,8 @@ class CachedModel:
             tokens,
             positions,
             used,
+            position_ids=positions.clamp_max(self.last),
             cache_position=torch.arange(tokens.shape[1], device=tokens.device),
             past_key_values=self.cache,
             use_cache=True,
         )
-
-
-@torch.no_grad()
-def check_decoder(model: PreTrainedModel) -> None:
-    """Raise `UserError` unless this model says the same through the cache, in pieces, as whole.
-
-    Recurrent decoders, and those whose attention does not read the mask and positions that it is
-    given, cannot be sampled by position.
-    """
-    tokens = torch.arange(_PROBE, device=model.device)[None]
-    cached = CachedModel(model, 1, _PROBE)
-    try:
-        wanted = model(input_ids=tokens, use_cache=False).logits[0]
-        pieces = [
-            cached.states(tokens[:, start:stop], tokens[:, start:stop], used=stop)
-            for start, stop in ((0, _PROBE - 3), (_PROBE - 3, _PROBE))
-        ]
-        made = head(model, torch.cat(pieces, 1)[0])
-        same = bool((wanted - made).abs().max() <= _TOLERANCE * wanted.abs().max())
-        reason = "its logits through the cache are not those of its own forward"
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        same, reason = False, f"{type(error).__name__}: {error}"
-    if not same:
-        raise UserError(
-            f"{type(model).__name__} cannot be sampled by position ({reason}); "
-            f"docs/own-models.md lists the families that can"
-        )
-
-
-_PROBE = 8  # tokens; each stands at its own id
-_TOLERANCE = 0.02  # of the largest logit: bf16 weights and the order of sums

@@ -10,6 +10,8 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
+from skd.engine.positions import text_config
+
 _MEMORY = 0.9  # of a count, from block to block
 _PROPOSAL_IN_PASS = 0.125  # what each proposal adds to a teacher pass, as a share of it
 _PLAIN_BLOCK = 4  # without a teacher γ only sets how often ended rows are looked for
@@ -30,7 +32,7 @@ class Pace:
     ) -> None:
         self.fixed = None if block_size == "auto" else block_size
         self.accepted, self.judged = 4.0, 5.0  # a few imagined proposals, until there are real ones
-        layers = [model.config.num_hidden_layers for model in models]
+        layers = [text_config(model).num_hidden_layers for model in models]
         self.student_share = layers[0] / layers[-1] if len(models) > 1 else None
 
     @property

@@ -10,8 +10,7 @@ the oracle the tests hold this file against. Knows ids only: no text, losses or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,13 +20,14 @@ from transformers import PreTrainedModel
 
 from skd.engine.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.engine.cache import CachedModel
+from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw, rank
 from skd.engine.meter import Phase, Stopwatch, wait
 from skd.engine.pace import Pace
 from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
 from skd.engine.sequences import Vocabulary, ids_on, on_device
 from skd.engine.settings import Acceptance, Sampling
-from skd.engine.states import head
+from skd.engine.states import evaluating, head, states_width
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,21 @@ def sample(
 
     Raises:
         ValueError: a prompt is empty, or the noise has another shape.
+        UserError: a model cannot be sampled exactly at so many positions.
     """
     models = [student]
     if interleaving is not None:
         interleaving = interleaving.of_rows(len(prompts))
         models.append(interleaving.teacher)
     pace = Pace(block_size, models)
-    width = 0 if interleaving is None else interleaving.teacher.config.hidden_size
+    reach = check_reach(models, prompts, noise[..., :max_new_tokens])
+    width = 0 if interleaving is None else states_width(interleaving.teacher)
     states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
     rows = Rows.start(prompts, noise[..., :max_new_tokens], pace.largest, vocabulary.pad, states)
     done: list[Rows] = []
     cost = Cost(Stopwatch(student.device))
     with evaluating(*models):
-        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
+        cached = [CachedModel(model, *rows.tokens.shape, reach) for model in models]
         for model, phase in zip(cached, (Phase.SAMPLING, Phase.TEACHER), strict=False):
             prefill(model, rows)
             cost.watch.lap(phase)
@@ -233,16 +235,3 @@ def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
 
 
 _PREFILL_ROWS = 32
-
-
-@contextmanager
-def evaluating(*models: PreTrainedModel) -> Iterator[None]:
-    """Dropout off in these models; each one's mode is restored whatever happens."""
-    modes = [model.training for model in models]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for model, mode in zip(models, modes, strict=True):
-            model.train(mode)

@@ -7,14 +7,18 @@ decoder goes through here. Knows no sampling and no losses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from skd.engine.positions import require_positions, text_config
 from skd.engine.sequences import TokenBatch
 from skd.errors import UserError
 
@@ -46,12 +50,37 @@ def final_states(
     assert positions.shape in (tokens.shape, (1, tokens.shape[1]))
     output = decoder_of(model)(
         input_ids=tokens,
-        position_ids=positions,
         attention_mask=attention_mask(model, positions, used),
-        **{"use_cache": False, **options},
+        **{"position_ids": positions, "use_cache": False, **options},
     )
     states: Tensor = output.last_hidden_state
     return states
+
+
+@contextmanager
+def evaluating(*models: PreTrainedModel) -> Iterator[None]:
+    """Dropout off in these models; each one's mode is restored whatever happens."""
+    modes = [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
+
+
+@torch.no_grad()
+def states_width(model: PreTrainedModel) -> int:
+    """d of the final states. OPT-350m's are narrower than its layers: no config says how much."""
+    if model not in _WIDTHS:
+        start = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        with evaluating(model):
+            _WIDTHS[model] = final_states(model, start, start, used=1).shape[-1]
+    return _WIDTHS[model]
+
+
+_WIDTHS: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
 
 
 def precision(model: PreTrainedModel) -> torch.autocast:
@@ -104,6 +133,7 @@ _NO_TOKENS = torch.empty(1, 0, dtype=torch.long)
 def batch_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
     """[B, L, d] states of a right-padded batch; those at padding mean nothing."""
     width = batch.tokens.shape[1]
+    require_positions(model, width, cached=False)
     positions = torch.arange(width, device=batch.tokens.device)[None]
     return final_states(model, batch.tokens, positions, width)
 
@@ -111,30 +141,33 @@ def batch_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
 def attention_mask(
     model: PreTrainedModel, positions: Tensor, used: int
 ) -> Tensor | dict[str, Tensor]:
-    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2 and 3).
+    """[B, 1, T, used] causal mask; one per layer type where layers differ (Gemma 2, 3, Llama 4).
 
     Made here although the library would make one: its general way takes a fifth of a small
     model's step. Right padding needs no more than causality.
     """
-    config = model.config
+    config = text_config(model)
     slots = torch.arange(used, device=positions.device)
-    distance = positions[:, None, :, None] - slots
-    full = distance >= 0
+    places = positions[:, None, :, None]
+    full = places >= slots
     window = getattr(config, "sliding_window", None)
-    if not window:
-        return _as_read(full, model)
-    sliding = _as_read(full & (distance < window), model)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:  # Mistral, Phi-3: every layer slides
-        return sliding
-    if "sliding_attention" not in kinds:
+        return _as_read(full & (places - slots < window) if window else full, model)
+    masks = {"full_attention": full}
+    if window and "sliding_attention" in kinds:
+        masks["sliding_attention"] = full & (places - slots < window)
+    if "chunked_attention" in kinds:
+        chunk = config.attention_chunk_size
+        masks["chunked_attention"] = full & (places // chunk == slots // chunk)
+    if len(masks) == 1:
         return _as_read(full, model)
-    return {"full_attention": _as_read(full, model), "sliding_attention": sliding}
+    return {kind: _as_read(mask, model) for kind, mask in masks.items()}
 
 
 def _as_read(mask: Tensor, model: PreTrainedModel) -> Tensor:
     """SDPA reads booleans; eager attention adds its mask to the scores."""
-    if model.config._attn_implementation != "eager":
+    if text_config(model)._attn_implementation != "eager":
         return mask
     lowest = torch.finfo(model.dtype).min
     return torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, lowest)

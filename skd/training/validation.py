@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.generation import Generated, generate
-from skd.engine.sampling import evaluating
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
-from skd.engine.states import batch_states
+from skd.engine.states import batch_states, evaluating
 from skd.results.runs import Validation
 from skd.training.losses import Predictions, Terms, response_loss
 from skd.training.methods import CROSS_ENTROPY

@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skd.engine.checking import check_decoder
 from skd.engine.pace import Pace
 from skd.engine.rollout import Noise, Rollout, uniform_noise
-from skd.engine.sampling import Interleaving, evaluating, sample
+from skd.engine.sampling import Interleaving, sample
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
+from skd.engine.states import evaluating
 from tests.reference import Reference, interleaved, raw
 from tests.tiny import FAMILIES, SIZE, VOCABULARY, build, prompts
 
@@ -272,6 +274,7 @@ def test_dropout_is_off_while_sampling_and_the_mode_comes_back_even_after_an_err
 
 def test_sampling_keeps_its_cache_with_gradient_checkpointing_on() -> None:
     student, calls = build(seed=1), []
+    check_decoder(student)  # which reads prompts of its own
     student.gradient_checkpointing_enable({"use_reentrant": False})
     student.train()
     student.get_decoder().register_forward_pre_hook(

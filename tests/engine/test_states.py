@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
-from skd.engine.cache import check_decoder
+from skd.engine.checking import check_decoder
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.states import batch_states, head
 from skd.errors import UserError

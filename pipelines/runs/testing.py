@@ -19,6 +19,7 @@ from pipelines.runs.scratch import alone, fingerprint, key
 from pipelines.settings.evaluate import Evaluate
 from skd.data.record import ExampleRow
 from skd.engine.generation import generate
+from skd.engine.positions import require_budget
 from skd.metrics.base import Comet
 from skd.metrics.score import score
 from skd.models.encoding import decode, encode
@@ -116,6 +117,7 @@ def _test(
     tokenizer = load_tokenizer(subject.folder)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
     model = load_model(subject.folder, machine.device)
+    require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
     generated = generate(
         model,
         [example.prompt for example in encoded.examples],

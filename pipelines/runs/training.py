@@ -25,6 +25,7 @@ from pipelines.runs.workers import run_jobs
 from skd.engine.generation import Generated
 from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
+from skd.engine.positions import require_budget
 from skd.engine.sequences import TokenExample
 from skd.files import write_folder
 from skd.metrics.primary import primary_score
@@ -164,10 +165,12 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
 def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase) -> Pair:
     dropout = spec.distill.optimisation.dropout
     student = load_model(spec.start_folder, machine.device, dropout=dropout)
+    require_budget(student, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
     if spec.teacher_folder is None:
         return Pair(student, None, common_vocabulary(tokenizer, student))
     dtype = torch.float32 if machine.device.type == "cpu" else torch.bfloat16
     teacher = load_model(spec.teacher_folder, machine.device, dtype=dtype)
+    require_budget(teacher, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
     teacher.requires_grad_(False)
     return Pair(student, teacher, common_vocabulary(tokenizer, student, teacher))
 

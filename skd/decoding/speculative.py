@@ -90,7 +90,7 @@ def speculate(
     done: list[Rows] = []
     cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
     with evaluating(draft, teacher):
-        cached = [CachedModel(model, *rows.tokens.shape, reach) for model in (draft, teacher)]
+        cached = [CachedModel(model, *rows.tokens.shape, reach=reach) for model in (draft, teacher)]
         for model in cached:
             prefill(model, rows)
         live = len(rows.alive)

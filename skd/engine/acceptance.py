@@ -43,7 +43,8 @@ def top_p(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling)
     """Inside the teacher's smallest nucleus of mass >= p; rank 1 always is (official code)."""
     plain = distribution(proposals.teacher_logits, 1.0, 1.0)
     inside = nucleus_mask(plain, value.to(plain.dtype)[:, None])
-    return inside.gather(-1, proposals.tokens[:, None]).squeeze(-1)
+    # A sum of rounded probabilities comes to 1 before their end: the mass of 1 is all tokens.
+    return inside.gather(-1, proposals.tokens[:, None]).squeeze(-1) | (value >= 1.0)
 
 
 def min_prob(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:

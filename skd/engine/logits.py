@@ -35,16 +35,37 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 def nucleus_mask(probabilities: Tensor, top_p: float | Tensor) -> Tensor:
     """[..., V] bool, True inside the smallest nucleus of mass >= top_p; rank 1 is always inside.
 
+    Of tokens that are equally likely the smaller ids come first, so that a nucleus is a function
+    of its own distribution, whatever the batch around it.
+
     top_p: one mass, or one for each distribution [..., 1].
     """
-    size = probabilities.shape[-1]
-    values, ids = probabilities.topk(min(_PREFILTER, size), dim=-1)
-    if size > _PREFILTER and bool((values.sum(-1, keepdim=True) < top_p).any()):
-        values, ids = probabilities.sort(dim=-1, descending=True)
-    before = values.cumsum(-1) - values  # mass of the more likely tokens
-    inside = before < top_p
+    if probabilities.shape[-1] <= _PREFILTER:
+        return _sorted_nucleus(probabilities, top_p)
+    values, ids = probabilities.topk(_PREFILTER, dim=-1)
+    inside = _inside(values, top_p)
+    mask = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(-1, ids, inside)
+    # It goes beyond the prefilter, or ends among equals, which `topk` gives in any order.
+    edge = inside[..., :-1] & ~inside[..., 1:] & (values[..., :-1] == values[..., 1:])
+    unsure = inside[..., -1] | edge.any(-1)
+    if bool(unsure.any()):
+        mass = top_p[unsure] if isinstance(top_p, Tensor) else top_p
+        mask[unsure] = _sorted_nucleus(probabilities[unsure], mass)
+    return mask
+
+
+def _sorted_nucleus(probabilities: Tensor, top_p: float | Tensor) -> Tensor:
+    """`nucleus_mask` by a full sort."""
+    values, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    mask = torch.zeros_like(probabilities, dtype=torch.bool)
+    return mask.scatter_(-1, ids, _inside(values, top_p))
+
+
+def _inside(values: Tensor, top_p: float | Tensor) -> Tensor:
+    """[..., n] which of the probabilities, largest first, are inside."""
+    inside = values.cumsum(-1) - values < top_p  # mass of the more likely tokens
     inside[..., 0] = True
-    return torch.zeros_like(probabilities, dtype=torch.bool).scatter_(-1, ids, inside)
+    return inside
 
 
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -64,7 +85,12 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def rank(logits: Tensor, ids: Tensor) -> Tensor:
-    """[N, V], [N] -> [N] how many tokens have a strictly larger logit (0: the most likely)."""
+    """[N, V], [N] -> [N] how many tokens come before it, by logit (0: the most likely).
+
+    Of equal logits, of which bf16 has many, the smaller ids come first: K tokens have a rank < K.
+    """
     assert logits.ndim == 2
     assert ids.shape == logits.shape[:1]
-    return (logits > logits.gather(-1, ids[:, None])).sum(-1)
+    own = logits.gather(-1, ids[:, None])
+    earlier = torch.arange(logits.shape[-1], device=logits.device) < ids[:, None]
+    return ((logits > own) | (logits == own) & earlier).sum(-1)

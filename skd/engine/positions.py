@@ -69,7 +69,7 @@ def limits(model: PreTrainedModel) -> list[Limit]:
     return [limit for limit in found if limit is not None]
 
 
-def _soft_capping(model: PreTrainedModel, config: Any) -> Limit | None:
+def _soft_capping(_: PreTrainedModel, config: Any) -> Limit | None:
     """Gemma 2 caps its attention scores; the library's fused kernels do not take part in that."""
     attention = config._attn_implementation
     if getattr(config, "attn_logit_softcapping", None) is None or attention != "sdpa":
@@ -81,7 +81,7 @@ def _soft_capping(model: PreTrainedModel, config: Any) -> Limit | None:
     )
 
 
-def _changing_frequencies(model: PreTrainedModel, config: Any) -> Limit | None:
+def _changing_frequencies(_: PreTrainedModel, config: Any) -> Limit | None:
     """Dynamic NTK and LongRoPE turn all positions by the largest one of a batch."""
     scaling = getattr(config, "rope_scaling", None) or {}
     kind = scaling.get("rope_type") or scaling.get("type") or ""
@@ -105,7 +105,7 @@ def _table(model: PreTrainedModel, config: Any) -> Limit | None:
     return Limit(end, f"it has a table of {end} positions")
 
 
-def _local_layers(model: PreTrainedModel, config: Any) -> Limit | None:
+def _local_layers(_: PreTrainedModel, config: Any) -> Limit | None:
     """GPT-Neo counts its window back from the last slot of a batch, not from a row's own."""
     if "local" not in (getattr(config, "attention_layers", None) or ()):
         return None
@@ -117,7 +117,7 @@ def _local_layers(model: PreTrainedModel, config: Any) -> Limit | None:
     )
 
 
-def _position_temperature(model: PreTrainedModel, config: Any) -> Limit | None:
+def _position_temperature(_: PreTrainedModel, config: Any) -> Limit | None:
     """Llama 4 scales queries of its layers without rotary positions, by one position for all."""
     if not getattr(config, "attn_temperature_tuning", False) or all(config.no_rope_layers):
         return None

@@ -82,7 +82,7 @@ def sample(
     done: list[Rows] = []
     cost = Cost(Stopwatch(student.device))
     with evaluating(*models):
-        cached = [CachedModel(model, *rows.tokens.shape, reach) for model in models]
+        cached = [CachedModel(model, *rows.tokens.shape, reach=reach) for model in models]
         for model, phase in zip(cached, (Phase.SAMPLING, Phase.TEACHER), strict=False):
             prefill(model, rows)
             cost.watch.lap(phase)

@@ -12,13 +12,16 @@ from typing import Any, Literal
 import torch
 from pydantic.dataclasses import dataclass
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from skd.engine.positions import text_config
 from skd.errors import UserError
+from skd.models.dropout import drops_out, set_dropout
 from skd.results.files import read_result, write_result
 from skd.results.pair import ModelSize
 from skd.settings import STRICT
@@ -32,17 +35,30 @@ def load_model(
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     dropout: float = 0.0,
 ) -> PreTrainedModel:
-    """A causal LM from a model folder, in evaluation mode. Raises `UserError` when it cannot."""
+    """A causal LM from a model folder, in evaluation mode. Raises `UserError` when it cannot.
+
+    dropout: what it leaves out while it trains, wherever its family has dropout; what its own
+    config says of that is not taken.
+    """
     where, options = _resolve(folder)
-    if dropout:  # not every architecture takes it, so it is named only when asked for
-        options["attention_dropout"] = dropout
     try:
+        config = AutoConfig.from_pretrained(where, **options)
+        text = config.get_text_config(decoder=True)
+        set_dropout(text, dropout)
+        if getattr(text, "attn_logit_softcapping", None) is not None:  # fused kernels do without
+            options["attn_implementation"] = "eager"
         model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=True, **options
+            where, config=config, dtype=dtype, use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(where, error) from error
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if dropout and not drops_out(model):
+        raise UserError(
+            f"{where}: a {type(model).__name__} has no dropout while it trains; set "
+            "optimisation.dropout: 0"
+        )
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -107,10 +123,11 @@ def _cannot_load(where: str, error: Exception) -> UserError:
 
 def measure_model(model: PreTrainedModel) -> ModelSize:
     """The sizes that a report names."""
+    config = text_config(model)
     return ModelSize(
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
-        layers=model.config.num_hidden_layers,
-        hidden_size=model.config.hidden_size,
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
         output_rows=model.get_output_embeddings().weight.shape[0],
     )

@@ -40,18 +40,28 @@ def check_pair(
 
 
 def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> Vocabulary:
-    """The ids that all these models share; rows of a padded embedding are left out."""
-    size = len(tokenizer)
+    """The ids that all these models share; rows of a padded embedding are left out.
+
+    Raises `UserError` for a model with too few rows, and for an end that is no token.
+    """
+    ids = set(tokenizer.get_vocab().values())
+    size = max(ids) + 1
     for model in models:
         if (rows := model.get_output_embeddings().weight.shape[0]) < size:
-            raise UserError(f"a model has {rows} output rows for a tokenizer of {size} tokens")
+            raise UserError(f"a model has {rows} output rows for a tokenizer of {size} ids")
     eos: set[int | None] = {end_of_turn(tokenizer), tokenizer.eos_token_id}
     for model in models:
         configured = getattr(model.generation_config, "eos_token_id", None)
         eos |= set(configured if isinstance(configured, list) else [configured])
     known = sorted(i for i in eos if i is not None)
+    if strange := [i for i in known if i not in ids]:
+        raise UserError(
+            f"the end-of-sequence id {strange[0]} is none of the tokenizer's, so that no response "
+            "could end with it; correct eos_token_id in the model's generation_config.json"
+        )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else known[0]
-    forbidden = sorted(i for i in {*tokenizer.all_special_ids, pad} - set(known) if i < size)
+    holes = set(range(size)) - ids
+    forbidden = sorted(i for i in {*tokenizer.all_special_ids, *holes, pad} - set(known))
     return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))
 
 

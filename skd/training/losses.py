@@ -215,6 +215,11 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
         """Hand over the gradients, scaled in place. This works once."""
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "a second backward pass through one loss: its gradients were made with it and are "
+                "spent by the first; make the loss again, or sum the losses before one backward"
+            )
         gradients, ctx.gradients = ctx.gradients, None
         scaled = (None if g is None else g.mul_(gradient) for g in gradients)
         return (None, None, None, None, *scaled)

@@ -22,7 +22,7 @@ from skd.engine.sampling import Interleaving, sample
 from skd.engine.seeding import generator
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.settings import Acceptance, Sampling
-from skd.engine.states import batch_states
+from skd.engine.states import batch_states, evaluating, states_width
 from skd.training.methods import Method, ResponseSource
 from skd.training.settings import Distill
 
@@ -178,7 +178,7 @@ class Responder:
         """
         teacher = self.pair.teacher
         assert teacher is not None
-        shape = (*batch.tokens.shape, teacher.config.hidden_size)
+        shape = (*batch.tokens.shape, states_width(teacher))
         states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
         missing = {
             place
@@ -203,7 +203,9 @@ class Responder:
         parts = [order[start : start + size] for start in range(0, len(order), size)]
         for places in parts:
             part = batch.take(places)
-            states[places, : part.tokens.shape[1]] = batch_states(teacher, part).to(states.dtype)
+            with evaluating(teacher):
+                own = batch_states(teacher, part)
+            states[places, : part.tokens.shape[1]] = own.to(states.dtype)
         tokens = int(batch.lengths[order].sum())
         return dataclasses.replace(batch, teacher_states=states), len(parts), tokens
 

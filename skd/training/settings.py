@@ -42,7 +42,7 @@ class Optimisation:
     weight_decay: NotNegative = 0.0
     # Gradient norm
     clip: PositiveNumber = 1.0
-    # Of the student's attention, while it trains
+    # Of the student while it trains: of its attention, and wherever else its family has dropout
     dropout: Fraction = 0.0
     # Optimiser steps; None: at the end only
     validate_every: Positive | None = None

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from skd.engine.meter import Phase, Stopwatch
 from skd.engine.sequences import TokenExample, Vocabulary, collate
-from skd.engine.states import batch_states, precision
+from skd.engine.states import batch_states, evaluating, precision, states_width
 
 CacheSetting = Literal["auto", "always", "never"]
 LARGEST = 4 * 2**30  # bytes that `auto` writes for one set of examples at most
@@ -67,7 +67,7 @@ def pays(
         return setting == "always"
     assert isinstance(teacher, PreTrainedModel)
     tokens = sum(len(example.response) for example in examples)
-    size = tokens * teacher.config.hidden_size * teacher.dtype.itemsize
+    size = tokens * states_width(teacher) * teacher.dtype.itemsize
     return uses > len(examples) and size <= LARGEST
 
 
@@ -106,7 +106,7 @@ def _make(
     for start in range(0, len(order), rows_at_once):
         rows = order[start : start + rows_at_once]
         batch = collate([examples[i] for i in rows], vocabulary.pad).to(teacher.device)
-        with precision(teacher):
+        with evaluating(teacher), precision(teacher):
             states = batch_states(teacher, batch)[batch.predictors].to(teacher.dtype).cpu()
         sizes = [len(examples[i].response) for i in rows]
         for i, part in zip(rows, states.split(sizes), strict=True):

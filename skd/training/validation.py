@@ -67,7 +67,8 @@ class Validator:
             return None
         states: Tensor
         if self.kept is None:
-            states = batch_states(self.teacher, batch)[batch.predictors]
+            with evaluating(self.teacher):
+                states = batch_states(self.teacher, batch)[batch.predictors]
         else:
             states = torch.cat([self.kept[example] for example in part])
         return Predictions(self.teacher, states.to(batch.tokens.device))

@@ -49,6 +49,27 @@ def test_unnormalised_weights_draw_as_normalised_ones() -> None:
     assert torch.equal(draw(weights, points), draw(weights / weights.sum(-1, keepdim=True), points))
 
 
-def test_rank_counts_strictly_larger_logits() -> None:
+def test_equal_logits_have_ranks_of_their_own_so_that_k_tokens_are_the_top_k() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0, 3.0]]).expand(4, -1)
-    assert rank(logits, torch.arange(4)).tolist() == [3, 0, 2, 0]
+    assert rank(logits, torch.arange(4)).tolist() == [3, 0, 2, 1]
+    coarse = torch.randn(400, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert len(coarse.unique()) < 400
+    ranks = rank(coarse.expand(400, -1), torch.arange(400))
+    assert sorted(ranks.tolist()) == list(range(400))
+
+
+@pytest.mark.parametrize("size", [40, 700])
+def test_a_nucleus_is_its_rows_own_where_probabilities_tie(size) -> None:
+    """Coarse and flat rows, within the prefilter and beyond it, in any company."""
+    source = torch.Generator().manual_seed(size)
+    logits = torch.randn(12, size, generator=source, dtype=torch.float64).mul(2).round().div(2)
+    logits[::3] = 0.0  # all alike: far beyond the prefilter
+    logits[1::3] *= 3.0
+    rows = logits.softmax(-1)
+    for mass in (0.1, 0.5, 0.9):
+        together = nucleus_mask(rows, mass)
+        assert torch.equal(together, torch.cat([nucleus_mask(row[None], mass) for row in rows]))
+        masses = torch.full((len(rows), 1), mass, dtype=torch.float64)
+        assert torch.equal(together, nucleus_mask(rows, masses))
+        for inside, row in zip(together, logits, strict=True):
+            assert torch.equal(inside, slow(row, Sampling(1.0, mass)) > 0)

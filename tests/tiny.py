@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from transformers import (
     FalconConfig,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
     GptOssConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
+    OPTConfig,
     Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
     Qwen3MoeConfig,
+    SmolLM3Config,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -39,7 +46,19 @@ _SHAPE = {
     "eos_token_id": 1,
     "initializer_range": 0.6,  # peaked enough that models disagree
 }
-FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, object]]] = {
+
+
+def _gemma3_with_images(**text: object) -> Gemma3Config:
+    """Gemma 3 from 4B on: the decoder's config is a part of another."""
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    sizes = {"num_attention_heads": 1, "image_size": 8, "patch_size": 4}
+    ids = {"eos_token_id": text["eos_token_id"], "pad_token_id": text["pad_token_id"]}
+    return Gemma3Config(
+        text_config=text, vision_config={**vision, **sizes}, mm_tokens_per_image=4, **ids
+    )
+
+
+FAMILIES: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, object]]] = {
     # What most tests build: of one layer, where the other families have two.
     "llama": (LlamaConfig, {"num_hidden_layers": 1}),
     "qwen2": (Qwen2Config, {}),
@@ -51,10 +70,37 @@ FAMILIES: dict[str, tuple[type[PretrainedConfig], dict[str, object]]] = {
         {"head_dim": 8, "sliding_window": 5, "final_logit_softcapping": 3.0},
     ),
     "gemma3": (Gemma3TextConfig, {"head_dim": 8, "sliding_window": 5}),
+    "gemma3_with_images": (_gemma3_with_images, {"head_dim": 8, "sliding_window": 5}),
+    "smollm3": (SmolLM3Config, {"no_rope_layers": [1, 0]}),
+    "llama4_chunked": (
+        Llama4TextConfig,
+        {
+            "head_dim": 8,
+            "attention_chunk_size": 5,
+            "no_rope_layers": [1, 0],
+            "intermediate_size_mlp": 24,
+            "num_local_experts": 2,
+        },
+    ),
+    # Like OPT-350m: states that are narrower than the layers.
+    "opt_projected": (
+        OPTConfig,
+        {"word_embed_proj_dim": 8, "ffn_dim": 24, "do_layer_norm_before": False},
+    ),
     "gpt2": (GPT2Config, {"n_positions": 128}),
     "gpt_neox": (GPTNeoXConfig, {}),
     "falcon": (FalconConfig, {}),
     "mixtral": (MixtralConfig, {"num_local_experts": 4}),
+    "qwen2_moe": (
+        Qwen2MoeConfig,
+        {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 8,
+            "shared_expert_intermediate_size": 8,
+            "mlp_only_layers": [1],
+        },
+    ),
     "qwen3_moe": (
         Qwen3MoeConfig,
         {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 8},
@@ -74,7 +120,7 @@ def build(
     config = kind(**{**_SHAPE, **extra, **changes})
     # Eager attention exists for all families, soft-capped ones included.
     config._attn_implementation = "eager"
-    return MODEL_FOR_CAUSAL_LM_MAPPING[kind](config).to(dtype).eval()
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype).eval()
 
 
 def prompts(count: int, seed: int = 0, longest: int = 9) -> list[tuple[int, ...]]:

@@ -80,7 +80,7 @@ class CachedModel:
     """
 
     def __init__(
-        self, model: PreTrainedModel, rows: int, slots: int, reach: int | None = None
+        self, model: PreTrainedModel, rows: int, slots: int, *, reach: int | None = None
     ) -> None:
         self.model = model
         self.last = (slots if reach is None else reach) - 1

@@ -7,6 +7,7 @@ is made once for each model and length. Knows no sampling and no text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.cache import CachedModel
-from skd.engine.positions import attention_breaks, require_positions, text_config
+from skd.engine.positions import attention_breaks, limits, require_positions, text_config
 from skd.engine.states import decoder_of, evaluating, head
 from skd.errors import UserError
 
@@ -24,7 +25,7 @@ _STEPS = (3, 1, 1)  # tokens of each pass after the prompts
 _IDS = 64  # the tokens tried are the first ones, which are no images or sounds
 # The largest share by which a state may differ. Half precision rounds differently in pieces, and a
 # mixture of experts may choose others there, so that the middle of a row's errors counts.
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 _HALF_TOLERANCE = 0.1
 
 _checked: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
@@ -68,8 +69,9 @@ def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:
 
     An eighth of a window lies behind it then, so that leaving it out shows.
     """
-    past = (min(reach, end + max(_SHORT[0], end // 8)) for end in attention_breaks(model))
-    return [*_SHORT, *(length for length in past if length > _SHORT[0])]
+    longest = min((limit.positions for limit in limits(model)), default=math.inf)
+    passed = [end for end in attention_breaks(model) if _SHORT[0] <= end < reach]
+    return [*_SHORT, *(int(min(longest, end + max(_SHORT[0], end // 8))) for end in passed)]
 
 
 def _difference(model: PreTrainedModel, lengths: list[int]) -> str | None:

@@ -95,19 +95,28 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
     The model's forward runs with its decoder's result given, because families differ in what
     they do between the output embedding and the logits (Gemma 2 caps, Granite divides).
     """
-    decoder = decoder_of(model)
-    shadowed = vars(decoder).get("forward")
+    body = _body(model)
+    shadowed = vars(body).get("forward")
     given = _Given(last_hidden_state=states[None])
-    decoder.forward = lambda *_, **__: given
+    body.forward = lambda *_, **__: given
     try:
         output = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model))
     finally:
         if shadowed is None:
-            del decoder.forward
+            del body.forward
         else:
-            decoder.forward = shadowed
+            body.forward = shadowed
     logits: Tensor = output.logits.squeeze(0)  # by [0] the backward pass would fill a copy
     return logits
+
+
+def _body(model: PreTrainedModel) -> torch.nn.Module:
+    """What the head's input comes from: the decoder, or what holds it beside eyes and ears."""
+    decoder = decoder_of(model)
+    if text_config(model) is model.config:
+        return decoder
+    holds = (part for part in model.children() if any(inner is decoder for inner in part.modules()))
+    return next(holds)
 
 
 @dataclass
@@ -120,6 +129,7 @@ class _Given(ModelOutput):
     attentions: None = None
     cross_attentions: None = None
     router_logits: None = None
+    image_hidden_states: None = None
 
 
 def _plain(model: PreTrainedModel) -> dict[str, bool]:

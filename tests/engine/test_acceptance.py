@@ -45,6 +45,25 @@ def test_rules(rule, value, accepted) -> None:
     assert got.tolist() == accepted
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_k_tokens_are_accepted_of_many_whose_logits_tie(dtype) -> None:
+    """bf16 logits of a real vocabulary tie often: all of them would be some more than K."""
+    source = torch.Generator().manual_seed(0)
+    logits = torch.randn(3000, generator=source).to(dtype).expand(3000, -1)
+    ids = torch.arange(3000)
+    rows = Proposals(ids, logits, rank(logits, ids), torch.empty(0))
+    got = ACCEPT["top_k"](rows, every(25, 3000), torch.zeros(3000), PLAIN)
+    assert int(got.sum()) == 25
+    assert logits[0][got].min() >= logits[0][~got].max()
+
+
+def test_a_nucleus_of_the_whole_mass_holds_every_token_in_single_precision() -> None:
+    logits = 4 * torch.randn(3000, generator=torch.Generator().manual_seed(0))
+    logits, ids = logits.expand(3000, -1), torch.arange(3000)
+    rows = Proposals(ids, logits, rank(logits, ids), torch.empty(0))
+    assert ACCEPT["top_p"](rows, every(1.0, 3000), torch.zeros(3000), PLAIN).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_ratio_accepts_with_the_stated_probability(share) -> None:
     points = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000

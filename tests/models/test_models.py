@@ -9,7 +9,6 @@ import torch
 
 from skd.errors import UserError
 from skd.models.encoding import decode, encode
-from skd.models.layers import keep_layers
 from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair, common_vocabulary, end_of_turn
 from skd.models.procedural import procedural_model, train_tokenizer
@@ -69,6 +68,25 @@ def test_every_end_id_of_either_model_ends_a_response(tokenizer) -> None:
     assert set(common_vocabulary(tokenizer, model).eos) == {5, 6, tokenizer.eos_token_id}
 
 
+def test_an_end_that_is_no_token_is_refused(tokenizer) -> None:
+    size = len(tokenizer)
+    model = build(vocab_size=size + 64)
+    model.generation_config.eos_token_id = [5, size + 3]
+    with pytest.raises(UserError, match=f"end-of-sequence id {size + 3} is none of the tokenizer"):
+        common_vocabulary(tokenizer, model)
+
+
+def test_ids_behind_a_hole_are_tokens_and_those_in_it_are_not(tokenizer, monkeypatch) -> None:
+    ids = tokenizer.get_vocab()
+    size = len(ids)
+    moved = {token: i + 9 * (i >= size - 2) for token, i in ids.items()}
+    monkeypatch.setattr(tokenizer, "get_vocab", lambda: moved)
+    shared = common_vocabulary(tokenizer, build(vocab_size=size + 20))
+    assert shared.size == size + 9
+    assert set(range(size - 2, size + 7)) <= set(shared.forbidden)
+    assert not {size + 7, size + 8} & set(shared.forbidden)
+
+
 def test_padding_that_is_also_the_end_can_be_sampled() -> None:
     tokenizer = train_tokenizer(TEXTS * 20, 320)
     tokenizer.pad_token = tokenizer.eos_token
@@ -85,23 +103,6 @@ def test_the_end_of_a_turn_is_read_off_the_template(tokenizer) -> None:
 
 
 # --------------------------------------------------------------------- models
-def test_kept_layers_are_the_teachers_own_in_order() -> None:
-    teacher = build(num_hidden_layers=5)
-    student = keep_layers(build(num_hidden_layers=5), [0, 2, 4])
-    assert student.config.num_hidden_layers == 3
-    for place, layer in enumerate([0, 2, 4]):
-        kept, own = student.model.layers[place], teacher.model.layers[layer]
-        assert kept.self_attn.layer_idx == place
-        assert torch.equal(kept.mlp.up_proj.weight, own.mlp.up_proj.weight)
-    student(input_ids=torch.tensor([[3, 4]]), use_cache=True)
-
-
-@pytest.mark.parametrize("keep", [[], [0, 0], [2, 1], [0, 5]])
-def test_a_bad_layer_list_is_named(keep) -> None:
-    with pytest.raises(UserError, match=r"models.student.keep"):
-        keep_layers(build(num_hidden_layers=5), keep)
-
-
 def test_a_folder_without_a_model_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match="no model here"):
         load_model(tmp_path)

@@ -82,6 +82,14 @@ def test_every_loss_is_the_weighted_sum_of_its_parts(loss) -> None:
     assert torch.allclose(gradient, student.grad, atol=1e-12)
 
 
+def test_a_second_backward_pass_is_refused_in_words() -> None:
+    terms = Terms(CROSS_ENTROPY, Divergence(), BATCH.targets)
+    total, _ = response_loss(terms, predictions(build()), None, SIZE)
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="a second backward pass through one loss"):
+        total.backward()
+
+
 def test_states_and_targets_must_be_as_many() -> None:
     terms = Terms(CROSS_ENTROPY, Divergence(), BATCH.targets[1:])
     with pytest.raises(ValueError, match="states predict"):

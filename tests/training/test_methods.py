@@ -161,6 +161,26 @@ def test_the_teachers_states_are_those_of_a_fresh_forward(name) -> None:
     assert responses.teacher_passes > 0
 
 
+@pytest.mark.parametrize("family", ["llama", "opt_projected"])
+def test_a_teacher_handed_over_in_training_says_what_it_says_in_use(family) -> None:
+    """No dropout, in rows that it verifies and in rows that it only reads; its mode stays."""
+    teacher = build(family, seed=2, attention_dropout=0.9)
+    method = METHODS["mixed_skd"]
+
+    def taught() -> torch.Tensor:
+        pair = Pair(build(seed=1), teacher, VOCABULARY)
+        known = {ResponseSource.GROUND_TRUTH: EXAMPLES}
+        responder = Responder(method, Acceptance("top_k", 3), DISTILL, pair, known, 10)
+        batch = responder.respond(range(8), [0.6] * 8, KEY).batch
+        assert batch.teacher_states is not None
+        return batch.teacher_states[batch.predictors]
+
+    wanted = taught()
+    teacher.train()
+    assert torch.equal(taught(), wanted)
+    assert teacher.training
+
+
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.needs_teacher])
 def test_a_method_without_a_teacher_asks_it_nothing(name) -> None:
     responses = answer(METHODS[name])

@@ -36,6 +36,13 @@ def test_kept_states_are_those_of_a_fresh_forward(family: str, tmp_path: Path) -
     assert kept.teacher_tokens == sum(len(row.prompt) + len(row.response) for row in rows)
 
 
+def test_a_teacher_in_training_is_kept_as_it_is_in_use(tmp_path: Path) -> None:
+    teacher, rows = build(seed=3, attention_dropout=0.9), examples()
+    still = keep(tmp_path / "a.safetensors", teacher, rows, VOCABULARY, 3).states
+    again = keep(tmp_path / "b.safetensors", teacher.train(), rows, VOCABULARY, 3).states
+    assert torch.equal(still, again)
+
+
 def test_a_second_run_reads_the_file_and_asks_no_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

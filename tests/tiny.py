@@ -85,7 +85,7 @@ FAMILIES: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, object]]] =
     # Like OPT-350m: states that are narrower than the layers.
     "opt_projected": (
         OPTConfig,
-        {"word_embed_proj_dim": 8, "ffn_dim": 24, "do_layer_norm_before": False},
+        {"word_embed_proj_dim": 8, "ffn_dim": 24, "do_layer_norm_before": False, "init_std": 0.6},
     ),
     "gpt2": (GPT2Config, {"n_positions": 128}),
     "gpt_neox": (GPTNeoXConfig, {}),

@@ -125,7 +125,7 @@ def test_capped_attention_that_is_computed_uncapped_is_refused() -> None:
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_a_block_does_not_read_past_a_table_of_positions(family: str) -> None:
     """20 prompt tokens and 12 new ones fill 32 positions; proposals of γ = 5 would go on."""
-    make = opt if family == "opt" else lambda seed: build("gpt2", seed, n_positions=32)
+    make = opt if family == "opt" else lambda seed: build("gpt2", seed, max_position_embeddings=32)
     student, teacher = make(1), make(2)
     rows = [tuple(range(3, 23)), *prompts(4)]
     made = emitted(student, teacher, rows)

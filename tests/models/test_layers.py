@@ -44,7 +44,7 @@ def test_a_cut_model_is_itself_after_reloading(family: str, tmp_path: Path) -> N
     assert measure_model(again).layers == len(KEEP)
     with torch.no_grad():
         wanted, made = student(input_ids=TOKENS).logits, again(input_ids=TOKENS).logits
-    torch.testing.assert_close(made, wanted)
+    torch.testing.assert_close(made, wanted, rtol=1e-3, atol=1e-3)  # eager, and fused
     check_decoder(again, reach=40)
 
 

@@ -85,12 +85,12 @@ def speculate(
     pace = Pace(block_size, [draft, teacher])
     nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
     spare = pace.largest + 1
-    reach = check_reach([draft, teacher], prompts, noise[..., :max_new_tokens])
+    check_reach([draft, teacher], prompts, noise[..., :max_new_tokens])
     rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
     done: list[Rows] = []
     cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
     with evaluating(draft, teacher):
-        cached = [CachedModel(model, *rows.tokens.shape, reach=reach) for model in (draft, teacher)]
+        cached = [CachedModel(model, *rows.tokens.shape) for model in (draft, teacher)]
         for model in cached:
             prefill(model, rows)
         live = len(rows.alive)

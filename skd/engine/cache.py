@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from skd.engine.graphs import Graph
+from skd.engine.positions import limits
 from skd.engine.states import final_states
 
 
@@ -75,15 +76,13 @@ class SlotCache(Cache):
 class CachedModel:
     """One decoder with its slot cache: `states` extends every row at its own positions.
 
-    reach: positions that rows may come to; None: all slots. Proposals behind them are thrown away
-    and stand at the last one, since a table of positions may end there.
+    Proposals behind the last position of the model's tables stand in its place: they are over the
+    budget and thrown away, and nothing else is read there.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, rows: int, slots: int, *, reach: int | None = None
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, rows: int, slots: int) -> None:
         self.model = model
-        self.last = (slots if reach is None else reach) - 1
+        self.end = min([slots, *(limit.positions for limit in limits(model))])
         self.cache = SlotCache(rows, slots)
         self.warm: set[int] = set()  # tokens per row of the passes that there have been
         self.graphs: dict[int, Graph] = {}  # by tokens per row
@@ -121,13 +120,13 @@ class CachedModel:
         self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
     ) -> Tensor:
         """`states` without graphs."""
+        positions, used = positions.clamp_max(self.end - 1), min(used, self.end)
         self.cache.place(positions, used, rows)
         return final_states(
             self.model,
             tokens,
             positions,
             used,
-            position_ids=positions.clamp_max(self.last),
             cache_position=torch.arange(tokens.shape[1], device=tokens.device),
             past_key_values=self.cache,
             use_cache=True,

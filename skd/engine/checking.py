@@ -56,12 +56,10 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
 
 def check_reach(
     models: Sequence[PreTrainedModel], prompts: Sequence[Sequence[int]], noise: Tensor
-) -> int:
-    """How many positions the longest row may come to, which each model must be exact at."""
-    reach = max(map(len, prompts)) + noise.shape[-1]
+) -> None:
+    """`check_decoder` for as many positions as the longest row may come to."""
     for model in models:
-        check_decoder(model, reach)
-    return reach
+        check_decoder(model, max(map(len, prompts)) + noise.shape[-1])
 
 
 def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:

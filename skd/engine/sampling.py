@@ -75,14 +75,14 @@ def sample(
         interleaving = interleaving.of_rows(len(prompts))
         models.append(interleaving.teacher)
     pace = Pace(block_size, models)
-    reach = check_reach(models, prompts, noise[..., :max_new_tokens])
+    check_reach(models, prompts, noise[..., :max_new_tokens])
     width = 0 if interleaving is None else states_width(interleaving.teacher)
     states = torch.zeros(width, dtype=models[-1].dtype, device=student.device)
     rows = Rows.start(prompts, noise[..., :max_new_tokens], pace.largest, vocabulary.pad, states)
     done: list[Rows] = []
     cost = Cost(Stopwatch(student.device))
     with evaluating(*models):
-        cached = [CachedModel(model, *rows.tokens.shape, reach=reach) for model in models]
+        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
         for model, phase in zip(cached, (Phase.SAMPLING, Phase.TEACHER), strict=False):
             prefill(model, rows)
             cost.watch.lap(phase)

@@ -50,8 +50,9 @@ def final_states(
     assert positions.shape in (tokens.shape, (1, tokens.shape[1]))
     output = decoder_of(model)(
         input_ids=tokens,
+        position_ids=positions,
         attention_mask=attention_mask(model, positions, used),
-        **{"position_ids": positions, "use_cache": False, **options},
+        **{"use_cache": False, **options},
     )
     states: Tensor = output.last_hidden_state
     return states

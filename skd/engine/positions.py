@@ -33,7 +33,7 @@ def text_config(model: PreTrainedModel) -> PretrainedConfig:
 
 def attention_breaks(model: PreTrainedModel) -> list[int]:
     """Numbers of positions after which some layer no longer reads all that stands before."""
-    fields = text_config(model).to_dict().items()
+    fields = vars(text_config(model)).items()
     return sorted({v for name, v in fields if name.endswith(_BREAKS) and type(v) is int and v > 0})
 
 

@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerBase
 
 from pipelines.runs.inputs import DATA, TaskData
 from pipelines.runs.machine import Machine
+from pipelines.runs.pruning import prune
 from pipelines.runs.scratch import fingerprint
 from pipelines.runs.specs import tuning
 from pipelines.runs.training import save_model, train_run
 from skd.data.record import ExampleRow, read_examples
 from skd.engine.checking import check_decoder
 from skd.errors import UserError
-from skd.models.layers import keep_layers
 from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
 from skd.models.pairs import check_pair
 from skd.models.procedural import procedural_model
@@ -37,10 +37,14 @@ def materialise(
     settings: FolderModel | HubModel | LayersModel,
     models: Models,
     teacher_folder: Path,
+    tasks: Sequence[str],
+    machine: Machine,
 ) -> None:
     """Fill `target` with a reference to a model elsewhere, or with a part of the teacher.
 
-    parameter: where the settings stand in params.yaml, for messages.
+    Args:
+        parameter: where the settings stand in params.yaml, for messages.
+        tasks: those whose training rows say what a part of the teacher is worth.
     """
     if isinstance(settings, FolderModel):
         path = Path(settings.path).expanduser().resolve()
@@ -61,8 +65,7 @@ def materialise(
         )
         write_reference(target, reference)
     else:
-        part = keep_layers(load_model(teacher_folder), settings.keep)
-        save_model(part, load_tokenizer(teacher_folder), target)
+        prune(target, parameter, settings, teacher_folder, tasks, machine)
 
 
 def check_fit(teacher_folder: Path, student_folder: Path, template_mismatch: str) -> None:

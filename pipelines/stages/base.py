@@ -1,7 +1,7 @@
 """Stage `base`: puts the untrained teacher and student in place and checks that they fit.
 
 Procedural models are made and pretrained here on the tasks' base corpora. A folder or a Hub model
-is recorded, not copied. A student of kind `layers` is cut from the teacher.
+is recorded, not copied. A student of kind `layers` is cut from the teacher and healed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipelines.runs.folders import BASE, STUDENT_FOLDER, TEACHER_FOLDER
 from pipelines.runs.inputs import DATA
 from pipelines.runs.machine import Machine
 from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain
+from pipelines.runs.pruning import LAYERS
 from pipelines.runs.workers import run_jobs
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
@@ -34,6 +35,8 @@ from skd.models.settings import (
     ProceduralModel,
     StudentModel,
 )
+from skd.results.files import read_result
+from skd.results.layers import LayerChoice
 from skd.results.pair import ModelFacts, ModelOrigin, PairResult
 
 _TOKENIZER_ROWS = 2000  # per task: enough for a small vocabulary
@@ -66,6 +69,9 @@ def base(parameters: Parameters) -> PairResult:
         vocabulary=vocabulary.size,
         eos=list(vocabulary.eos),
         chat_template=load_tokenizer(teacher_folder).chat_template is not None,
+        layers=read_result(student_folder / LAYERS, LayerChoice, "base")
+        if isinstance(models.student, LayersModel)
+        else None,
     )
 
 
@@ -82,8 +88,15 @@ def _fill(folder: Path, parameters: Parameters) -> None:
             "both be procedural or both come from elsewhere"
         )
     teacher_folder, student_folder = folder / TEACHER_FOLDER, folder / STUDENT_FOLDER
-    materialise(teacher_folder, "models.teacher", teacher, models, teacher_folder)
-    materialise(student_folder, "models.student", student, models, teacher_folder)
+    place = partial(
+        materialise,
+        models=models,
+        teacher_folder=teacher_folder,
+        tasks=parameters.tasks,
+        machine=Machine.of(parameters.runtime, parameters.decoding_batch),
+    )
+    place(teacher_folder, "models.teacher", teacher)
+    place(student_folder, "models.student", student)
     check_fit(teacher_folder, student_folder, models.template_mismatch)
 
 

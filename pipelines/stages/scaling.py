@@ -105,7 +105,8 @@ def _place(name: str, parameters: Parameters, machine: Machine) -> Path:
         pretrain(base, f"base-{name}", settings, tokenizer, corpora, machine, position=0)
     else:
         parameter = f"scaling.students.{name}"
-        materialise(base, parameter, settings, parameters.models, teacher_folder)
+        tasks, models = parameters.all_tasks, parameters.models
+        materialise(base, parameter, settings, models, teacher_folder, tasks, machine)
     check_fit(teacher_folder, base, parameters.models.template_mismatch)
     return base
 

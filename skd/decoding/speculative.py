@@ -1,5 +1,7 @@
 """Speculative decoding: a student drafts for its teacher, and the output is the teacher's.
 
+Without a draft each pass gives one token, by the same draws: plain decoding.
+
 Unlike interleaved sampling, every emitted token is one that the teacher would have emitted, so the
 token behind a fully accepted draft comes free with the pass that verified it. Knows ids only.
 """
@@ -57,7 +59,7 @@ class Decoded:
 
 @torch.no_grad()
 def speculate(
-    draft: PreTrainedModel,
+    draft: PreTrainedModel | None,
     teacher: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     vocabulary: Vocabulary,
@@ -66,6 +68,7 @@ def speculate(
     noise: Tensor,
     rule: Rule = "match",
     block_size: int | Literal["auto"] = "auto",
+    grown: Callable[[Rows], object] = lambda _: None,
 ) -> Decoded:
     """One response of `teacher` per prompt.
 
@@ -76,26 +79,30 @@ def speculate(
     At temperature 0 both are greedy decoding.
 
     Args:
+        draft: None: the teacher decodes alone.
         noise: [3, B, max_new_tokens], see `uniform_noise`.
+        grown: called with the unfinished and the newly finished rows after each teacher pass.
 
     Raises:
         ValueError: a prompt is empty, or the noise has another shape.
         UserError: a model cannot be sampled exactly at so many positions.
     """
-    pace = Pace(block_size, [draft, teacher])
+    models = [teacher] if draft is None else [draft, teacher]
+    pace = Pace(block_size, models)
     nothing = torch.zeros(0, dtype=teacher.dtype, device=teacher.device)
     spare = pace.largest + 1
-    check_reach([draft, teacher], prompts, noise[..., :max_new_tokens])
+    check_reach(models, prompts, noise[..., :max_new_tokens])
     rows = Rows.start(prompts, noise[..., :max_new_tokens], spare, vocabulary.pad, nothing)
     done: list[Rows] = []
     cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
-    with evaluating(draft, teacher):
-        cached = [CachedModel(model, *rows.tokens.shape) for model in (draft, teacher)]
+    with evaluating(*models):
+        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
         for model in cached:
             prefill(model, rows)
         live = len(rows.alive)
         while live:
             live = _block(cached, rows, live, vocabulary, sampling, rule, pace, cost, drafts)
+            grown(rows)
             rows = drop_finished(rows, live, cached, done)
     return Decoded(gather([*done, rows], vocabulary, cost, interleaved=False), drafts)
 
@@ -118,11 +125,11 @@ def _block(
 
     live: rows that are not done; gives how many go on.
     """
-    drafter, judge = cached
-    gamma = pace.block_size
+    *drafters, judge = cached
+    gamma = pace.block_size if drafters else 0
     steps = torch.arange(gamma + 1, device=rows.known.device)
     positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
-    drawn_from = _draft(drafter, rows, vocabulary, sampling, positions[:, :-1], rule)
+    drawn_from = _draft(drafters, rows, vocabulary, sampling, positions[:, :-1], rule)
     before = positions - 1  # states at i-1 predict token i
     states = judge.states(rows.tokens.gather(1, before), before, int(positions.max()))
     logits = allowed(head(judge.model, states.flatten(0, 1)), vocabulary)
@@ -144,14 +151,20 @@ def _block(
 
 
 def _draft(
-    drafter: CachedModel,
+    drafters: Sequence[CachedModel],
     rows: Rows,
     vocabulary: Vocabulary,
     sampling: Sampling,
     positions: Tensor,
     rule: Rule,
 ) -> Tensor:
-    """Write γ drafts behind each row's known tokens; give their distributions [B, γ, V]."""
+    """Write γ drafts behind each row's known tokens; give their distributions [B, γ, V].
+
+    drafters: one, or none where γ is 0.
+    """
+    if not drafters:
+        return torch.zeros(*positions.shape, vocabulary.size, device=positions.device)
+    (drafter,) = drafters
     used = int(positions.max())
     distributions = []
     for j in range(positions.shape[1]):

@@ -36,7 +36,7 @@ def encode(
     Raises `UserError` for a prompt over `budget.max_prompt_tokens` under `too_long: error`.
     A target over `max_new_tokens` is cut and then has no end-of-sequence token.
     """
-    prompts = _prompts([row["source"] for row in rows], template, tokenizer)
+    prompts = encode_prompts([row["source"] for row in rows], template, tokenizer)
     targets = _tokenise([row["target"] for row in rows], tokenizer)
     end = end_of_turn(tokenizer)
     kept: list[ExampleRow] = []
@@ -86,16 +86,17 @@ def _fit(
     over = len(prompt) - budget.max_prompt_tokens
     while over < len(source):
         text = tokenizer.decode(source[: len(source) - over])
-        shorter = _prompts([text], template, tokenizer)[0]
+        shorter = encode_prompts([text], template, tokenizer)[0]
         if len(shorter) <= budget.max_prompt_tokens:
             return shorter
         over += len(shorter) - budget.max_prompt_tokens
     raise UserError(f"row {row['id']!r}: the prompt's template alone is over max_prompt_tokens")
 
 
-def _prompts(
+def encode_prompts(
     sources: Sequence[str], template: str, tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
+    """The ids of each prompt, the header of the answer at its end; of any length."""
     turns = [template.replace("{source}", source) for source in sources]
     if tokenizer.chat_template is None:
         return _tokenise([f"{turn}\n" for turn in turns], tokenizer, bos=True)

@@ -58,11 +58,29 @@ class HubModel:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Healing:
+    # Optimiser steps on the divergence to the whole teacher, at the training rows' own responses
+    steps: Positive = 50
+    # Prompts per optimiser step, of all tasks by turns
+    batch_size: Positive = 8
+    learning_rate: PositiveNumber = 1e-4
+
+
+@dataclass(frozen=True, config=STRICT)
 class LayersModel:
     # A student made of the teacher's layers
     kind: Literal["layers"]
-    # Layer numbers of the teacher, in order
-    keep: list[int]
+    # Layer numbers of the teacher, in order; None: `count` layers, chosen by their importance
+    keep: list[int] | None = None
+    count: Positive | None = None
+    # Training rows, of all tasks by turns, that layers are measured on
+    calibration_rows: Positive = 32
+    # None: the layers stay as the teacher has them
+    heal: Healing | None = Field(default_factory=Healing)
+
+    def __post_init__(self) -> None:
+        if (self.keep is None) == (self.count is None):
+            raise ValueError("say either which layers to keep, `keep`, or how many, `count`")
 
 
 StudentModel = Annotated[

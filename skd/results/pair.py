@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
+from skd.results.layers import LayerChoice
 from skd.results.took import Took
 from skd.settings import STRICT
 
@@ -50,3 +51,5 @@ class PairResult:
     vocabulary: int
     eos: list[int]
     chat_template: bool
+    # Of a student made of the teacher's layers; None: it is another model
+    layers: LayerChoice | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from skd.report.reading.experiment import (
     INSTRUCT_START,
@@ -12,6 +13,7 @@ from skd.report.reading.experiment import (
     TaskResults,
 )
 from skd.report.sections.cells import TITLES, plain_text, spread_words, table, values_text
+from skd.report.sections.layers import layers_section
 from skd.report.sections.metadata import front_matter, licence_section
 from skd.report.sections.provenance import Provenance, source_text
 from skd.report.verdicts.relations import start_of
@@ -40,6 +42,7 @@ def _card(
     training, model = task.training[method], task.models[method]
     start = start_of(task, method)
     folder = f"models/students/{method}/{task.name}"
+    layers = layers_section(results.pair.layers, results.pair.teacher.size.layers)
     first = results.seeds[0]
     seeds = ", ".join(map(str, results.seeds))
     return f"""{front_matter(results, task, method)}
@@ -55,7 +58,7 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 | budget | {training.budget.steps:,} steps of {training.budget.batch_size} prompts |
 | code | `{provenance.revision}`{" with uncommitted changes" if provenance.dirty else ""} |
 | parameters | `{provenance.parameters_hash}` |
-
+{layers}
 ## Method
 
 ```json
@@ -93,6 +96,12 @@ prompt = {task.card.prompt!r}.replace("{{source}}", "…")
 Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{method}`.
 The [report](../report.md) compares it with the other methods.
 """
+
+
+def for_the_hub(card: str, name: str) -> str:
+    """The card as it stands beside the weights there: it names nothing of this repository alone."""
+    there = re.sub(r'^folder = ".*$', f'folder = "{name}"', card, flags=re.MULTILINE)
+    return there.partition("\nFetch the folder with")[0]
 
 
 MODELS = ("this model", "before distillation", "teacher")

@@ -1,0 +1,219 @@
+"""A student made of its teacher's layers: chosen by importance or by hand, then healed.
+
+Layers are measured on training rows that healing does not see. The rounds of a choice and the
+steps of healing are kept in scratch, so that what was interrupted goes on. Refuses to know stages,
+and never reads a validation or test split.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipelines.closure import code_of
+from pipelines.runs.inputs import DATA, TaskData, read_card
+from pipelines.runs.machine import Machine
+from pipelines.runs.scratch import alone, fingerprint, key
+from pipelines.runs.specs import RunSpec
+from pipelines.runs.training import save_model, train_run
+from skd.data.record import ExampleRow, read_examples
+from skd.engine.sequences import collate
+from skd.errors import UserError
+from skd.models.encoding import encode
+from skd.models.importance import (
+    Calibration,
+    evenly_spaced,
+    layer_count,
+    losses_without_each,
+    text_loss,
+)
+from skd.models.layers import keep_layers
+from skd.models.loading import load_model, load_tokenizer
+from skd.models.pairs import common_vocabulary
+from skd.models.settings import Budget, Healing, LayersModel
+from skd.results.files import read_result, write_result
+from skd.results.layers import LayerChoice, LayerRounds, LeftOut
+from skd.training.settings import Distill, MethodSettings, Optimisation
+
+LAYERS = "layers.json"
+_BUDGET = Budget(max_prompt_tokens=512, max_new_tokens=256, too_long="truncate")
+_ROWS_AT_ONCE = 4
+# Rows that healing is validated on: once, at its end, for its log
+_VALIDATED = 4
+_SEED = 0
+
+
+def prune(
+    target: Path,
+    parameter: str,
+    settings: LayersModel,
+    teacher_folder: Path,
+    tasks: Sequence[str],
+    machine: Machine,
+) -> None:
+    """Fill `target` with a student and with what is known of its layers.
+
+    parameter: where the settings stand in params.yaml, for messages.
+    """
+    teacher = load_model(teacher_folder, machine.device)
+    tokenizer = load_tokenizer(teacher_folder)
+    layers = layer_count(teacher)
+    if settings.count is not None and settings.count >= layers:
+        raise UserError(
+            f"{parameter}.count: {settings.count} must be below {layers}, "
+            f"the number of the teacher's layers"
+        )
+    measured_on, others = _rows(tasks, settings.calibration_rows)
+    calibration = _calibration(measured_on, tokenizer, teacher)
+    rounds: list[dict[int, float]] = []
+    if settings.keep is None:
+        assert settings.count is not None
+        path = _rounds_path(teacher_folder, measured_on, machine)
+        rounds = _choose(teacher, layers - settings.count, calibration, path, machine)
+    kept = _left(layers, rounds) if settings.keep is None else settings.keep
+    save_model(keep_layers(load_model(teacher_folder), kept), tokenizer, target)
+    whole = text_loss(teacher, range(layers), calibration)
+    choice = LayerChoice(
+        kept=kept,
+        rows=len(measured_on),
+        tokens=calibration.tokens,
+        whole_loss=whole,
+        cut_loss=text_loss(teacher, kept, calibration),
+        even_loss=text_loss(teacher, evenly_spaced(layers, len(kept)), calibration),
+        healed_loss=None,
+        importance=[loss - whole for loss in rounds[0].values()] if rounds else [],
+        left_out=[LeftOut(layer := _least(each), each[layer]) for each in rounds],
+    )
+    if settings.heal is not None:
+        _heal(target, settings.heal, teacher_folder, others, measured_on, machine)
+        healed = load_model(target, machine.device)
+        choice = replace(choice, healed_loss=text_loss(healed, range(len(kept)), calibration))
+    write_result(target / LAYERS, choice)
+
+
+# ------------------------------------------------------------------------ the choice
+def _choose(
+    model: PreTrainedModel, count: int, calibration: Calibration, path: Path, machine: Machine
+) -> list[dict[int, float]]:
+    """As many rounds; those that stand in scratch are not measured again.
+
+    The rounds do not depend on how many there are to be: a smaller student goes on from a larger.
+    """
+    layers = layer_count(model)
+    with alone(path):
+        known = read_result(path, LayerRounds, "base").rounds if path.exists() else []
+        rounds = known[:count]
+        passes = [(layers - done) * len(calibration.batches) for done in range(count)]
+        with tqdm(
+            total=sum(passes),
+            initial=sum(passes[: len(rounds)]),
+            desc="choosing layers",
+            unit=" passes",
+            disable=not machine.progress,
+        ) as bar:
+            while len(rounds) < count:
+                kept = _left(layers, rounds)
+                rounds.append(losses_without_each(model, kept, calibration, bar.update))
+                write_result(path, LayerRounds(rounds))
+    return rounds
+
+
+def _left(layers: int, rounds: Sequence[dict[int, float]]) -> list[int]:
+    """The layers that stand after these rounds, in order."""
+    return sorted(set(range(layers)) - {_least(each) for each in rounds})
+
+
+def _least(losses: dict[int, float]) -> int:
+    """The layer whose absence costs least; of equals the first."""
+    return min(losses, key=lambda layer: losses[layer])
+
+
+def _rounds_path(teacher_folder: Path, rows: Sequence[ExampleRow], machine: Machine) -> Path:
+    name = key(
+        fingerprint(teacher_folder),
+        list(rows),
+        machine.device.type,
+        code_of("skd.models.importance"),
+    )
+    return machine.scratch / f"layers-{name}.json"
+
+
+# ------------------------------------------------------------------------ the rows
+def _rows(tasks: Sequence[str], count: int) -> tuple[list[ExampleRow], list[ExampleRow]]:
+    """The tasks' training rows by turns: those that are measured on, and the others.
+
+    The prompts are written out, since each task has its own. At most half are measured on.
+    """
+    turns = zip(*(_prompted(task) for task in tasks), strict=False)
+    rows = [row for turn in turns for row in turn]
+    count = min(count, len(rows) // 2)
+    if not count:
+        raise UserError(
+            f"{len(rows)} training rows are too few to measure layers on; expected 2 or more"
+        )
+    return rows[:count], rows[count:]
+
+
+def _prompted(task: str) -> list[ExampleRow]:
+    prompt = read_card(DATA / task).prompt
+    return [
+        ExampleRow(
+            id=f"{task}-{row['id']}",
+            source=prompt.replace("{source}", row["source"]),
+            target=row["target"],
+            references=[row["target"]],
+        )
+        for row in read_examples(DATA / task / "train.jsonl")
+    ]
+
+
+def _calibration(
+    rows: Sequence[ExampleRow], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> Calibration:
+    """Rows of like length together."""
+    vocabulary = common_vocabulary(tokenizer, model)
+    examples = encode(rows, "{source}", tokenizer, _BUDGET).examples
+    examples.sort(key=lambda example: len(example.prompt) + len(example.response))
+    batches = [
+        collate(examples[start : start + _ROWS_AT_ONCE], vocabulary.pad).to(model.device)
+        for start in range(0, len(examples), _ROWS_AT_ONCE)
+    ]
+    return Calibration(batches, vocabulary.size)
+
+
+# ------------------------------------------------------------------------ healing
+def _heal(
+    target: Path,
+    settings: Healing,
+    teacher_folder: Path,
+    rows: Sequence[ExampleRow],
+    held_out: Sequence[ExampleRow],
+    machine: Machine,
+) -> None:
+    """Distil the whole teacher into the student in `target`, on the rows of all tasks."""
+    # The task's kind names the metric of the one validation, which selects nothing.
+    task = TaskData("heal", "summarization", "{source}", _BUDGET, list(rows), list(held_out))
+    optimisation = Optimisation(
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        validation_examples=min(_VALIDATED, len(held_out)),
+    )
+    spec = RunSpec(
+        name="heal",
+        task=task,
+        rows=task.train,
+        settings=MethodSettings(method="supervised_kd"),
+        distill=Distill(optimisation=optimisation),
+        start_folder=target,
+        teacher_folder=teacher_folder,
+        seed=_SEED,
+    )
+    run = train_run(spec, machine, position=0)
+    shutil.rmtree(target)
+    shutil.copytree(run.folder, target)

@@ -17,7 +17,7 @@ import requests
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 
 from pipelines.runs.folders import BEST
@@ -118,7 +118,7 @@ def _card(upload: Upload) -> Iterator[str]:
     except (yaml.YAMLError, ValueError) as error:
         yield f"{CARD}: its front matter cannot be read: {error}"
         return
-    if upload.public and card.data.license in (None, "unknown"):
+    if upload.public and card.data.to_dict().get("license", "unknown") == "unknown":
         yield f"{CARD} states no licence, so the student must stay private (leave out --public)"
 
 

@@ -125,7 +125,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, default=256, help="per answer; default: 256")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling; default: 0")
     parser.add_argument("--device", help="default: the first accelerator, or else the CPU")
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     if given.temperature < 0 or not 0 < given.top_p <= 1 or given.max_tokens < 1:
         parser.error("expected --temperature from 0, --top-p in (0, 1] and --max-tokens from 1")
     return given

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from skd.decoding.speculative import _exponentials, speculate
 from skd.engine.logits import distribution
-from skd.engine.rollout import Noise, uniform_noise
+from skd.engine.rollout import Noise, Rows, uniform_noise
 from skd.engine.sampling import sample
 from skd.engine.settings import Sampling
 from tests.tiny import SIZE, VOCABULARY, build, prompts
@@ -161,3 +161,33 @@ def test_results_do_not_depend_on_the_rows_beside() -> None:
         )
     )
     assert responses(together.rollout) == alone
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_without_a_draft_the_teacher_says_the_same_alone(temperature) -> None:
+    sampling, given_prompts = Sampling(temperature), prompts(5)
+    alone, drafted = (
+        speculate(draft, TEACHER, given_prompts, VOCABULARY, sampling, LENGTH, noise(5))
+        for draft in (None, DRAFT)
+    )
+    assert responses(alone.rollout) == responses(drafted.rollout)
+    assert (alone.drafts.drafted, alone.acceptance_length) == (0, 1.0)
+    assert alone.drafts.blocks == alone.rollout.batch.response_tokens
+
+
+@pytest.mark.parametrize("draft", [None, DRAFT])
+def test_tokens_are_told_as_they_become_known_and_each_once(draft) -> None:
+    told: list[int] = []
+    passes: list[int] = []
+
+    def grown(rows: Rows) -> None:
+        passes.append(int(rows.known[0]))
+        told.extend(rows.tokens[0, len(prompt) + len(told) : passes[-1]].tolist())
+
+    (prompt,) = prompts(1)
+    made = speculate(
+        draft, TEACHER, [prompt], VOCABULARY, GREEDY, LENGTH, noise(1), block_size=3, grown=grown
+    )
+    assert [told] == responses(made.rollout)
+    assert passes == sorted(set(passes))
+    assert len(passes) == made.drafts.blocks > 1

@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test smoke flow ui bench profile keep lint clean
+.PHONY: help install repro test smoke flow ui bench profile keep push lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME
 
 keep: $(READY)  ## keep this run's report in git: make keep NAME=full copies it to reports/full
 	@$(PY) -m pipelines.keep $(NAME)
+
+push: $(READY) ## a best student to the Hub: make push NAME=owner/name TASK=… (DRY_RUN=1: show only, PUBLIC=1)
+	@$(PY) -m pipelines.push $(NAME) $(if $(TASK),--task $(TASK)) $(if $(DRY_RUN),--dry-run) \
+		$(if $(PUBLIC),--public)
 
 lint: $(READY)  ## format and lint in place
 	$(PY) -m ruff format .

@@ -60,7 +60,8 @@ def prune(
 
     parameter: where the settings stand in params.yaml, for messages.
     """
-    teacher = load_model(teacher_folder, machine.device)
+    # As it is stored: half precision tells layers apart, at half the memory
+    teacher = load_model(teacher_folder, machine.device, dtype="auto")
     tokenizer = load_tokenizer(teacher_folder)
     layers = layer_count(teacher)
     if settings.count is not None and settings.count >= layers:
@@ -91,7 +92,7 @@ def prune(
     )
     if settings.heal is not None:
         _heal(target, settings.heal, teacher_folder, others, measured_on, machine)
-        healed = load_model(target, machine.device)
+        healed = load_model(target, machine.device, dtype=teacher.dtype)
         choice = replace(choice, healed_loss=text_loss(healed, range(len(kept)), calibration))
     write_result(target / LAYERS, choice)
 

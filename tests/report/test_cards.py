@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -13,6 +14,8 @@ from skd.report.reading.reader import read_experiment
 from skd.report.sections.cards import cards
 from skd.report.sections.provenance import Provenance
 from skd.report.sections.tables import values_text
+from skd.results.layers import LayerChoice, LeftOut
+from skd.settings import plain
 
 FOUND = Provenance("abc", dirty=False, parameters_hash="0", command="dvc repro report")
 HUB_TEACHER = {"kind": "hub", "id": "org/teacher", "revision": "1" * 40}
@@ -30,7 +33,13 @@ def card(make_tree):
         change(result)
         path.write_text(json.dumps(result))
 
-    def build(teacher: dict[str, Any], student: dict[str, Any], data: dict[str, Any]) -> ModelCard:
+    def build(
+        teacher: dict[str, Any],
+        student: dict[str, Any],
+        data: dict[str, Any],
+        layers: LayerChoice | None = None,
+    ) -> ModelCard:
+        edit("base.json", lambda result: result.update(layers=plain(layers)))
         edit("base.json", lambda result: result["teacher"]["origin"].update(teacher))
         edit("base.json", lambda result: result["student"]["origin"].update(student))
         edit("prepare/translation.json", lambda result: result["card"].update(data))
@@ -82,6 +91,37 @@ def test_a_set_of_other_origin_stands_in_the_cards_of_the_students_it_tested(mak
     assert "exact answer %:" in made["arithmetic-skd.md"]
     assert "svamp" not in made["translation-skd.md"]
     assert "other origin" not in made["translation-skd.md"]
+
+
+def test_a_student_of_its_teachers_layers_tells_what_each_was_worth(card):
+    chosen = LayerChoice(
+        kept=[0, 2],
+        rows=8,
+        tokens=1234,
+        whole_loss=1.5,
+        cut_loss=2.5,
+        even_loss=9.0,
+        healed_loss=2.0,
+        importance=[3.0, 0.25, 0.5],
+        left_out=[LeftOut(1, 1.75)],
+    )
+    assert "## Layers" not in card({}, {}, {}).text
+    made = card({}, {}, {}, chosen)
+    part = made.text.split("## Layers")[1].split("## Method")[0]
+    for line in (
+        "| as many layers, evenly spaced | 9.000 |",
+        "| these layers, healed by distillation | 2.000 |",
+        "| 0 | +3.000 | kept |",
+        "| 1 | +0.250 | left out in round 1 |",
+    ):
+        assert line in part
+    assert "2 of the teacher's 3 layers: 0, 2." in part
+    assert "8 training rows (1,234 response\ntokens)" in part
+    by_hand = dataclasses.replace(chosen, importance=[], left_out=[], healed_loss=None)
+    part = card({}, {}, {}, by_hand).text.split("## Layers")[1].split("## Method")[0]
+    assert "named by hand" in part
+    assert "| these layers, healed by distillation | – |" in part
+    assert "round" not in part
 
 
 def test_different_licences_all_bind(card):

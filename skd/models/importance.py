@@ -15,10 +15,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from skd.engine.positions import text_config
 from skd.engine.sequences import TokenBatch
 from skd.engine.states import batch_states, decoder_of, evaluating, head, precision
-from skd.errors import UserError
+from skd.models.layers import layers_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Calibration:
 
 def layer_count(model: PreTrainedModel) -> int:
     """Raises `UserError` for a model whose layers cannot be found."""
-    return len(_layers(model)[1])
+    return len(layers_of(model)[1])
 
 
 def evenly_spaced(layers: int, count: int) -> list[int]:
@@ -49,7 +48,7 @@ def evenly_spaced(layers: int, count: int) -> list[int]:
 
 def text_loss(model: PreTrainedModel, kept: Sequence[int], calibration: Calibration) -> float:
     """Cross-entropy with these layers alone, nats per response token."""
-    layers = _layers(model)[1]
+    layers = layers_of(model)[1]
     with _measuring(model), _only(model, [layers[i] for i in kept]):
         total = sum(_loss(model, batch, calibration) for batch in calibration.batches)
     return total / calibration.tokens
@@ -65,7 +64,7 @@ def losses_without_each(
 
     measured: called after each of them on each batch.
     """
-    layers = [_layers(model)[1][i] for i in kept]
+    layers = [layers_of(model)[1][i] for i in kept]
     totals = dict.fromkeys(kept, 0.0)
     with _measuring(model):
         for batch in calibration.batches:
@@ -119,7 +118,7 @@ def _after(
 @contextmanager
 def _only(model: PreTrainedModel, layers: Sequence[nn.Module]) -> Iterator[None]:
     """The model runs through these layers alone."""
-    name, own = _layers(model)
+    name, own = layers_of(model)
     decoder = decoder_of(model)
     setattr(decoder, name, nn.ModuleList(layers))
     try:
@@ -132,19 +131,3 @@ def _only(model: PreTrainedModel, layers: Sequence[nn.Module]) -> Iterator[None]
 def _measuring(model: PreTrainedModel) -> Iterator[None]:
     with torch.no_grad(), evaluating(model), precision(model):
         yield
-
-
-def _layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """The decoder's list of layers and its name there, which differs between families."""
-    decoder, count = decoder_of(model), text_config(model).num_hidden_layers
-    found = [
-        (name, child)
-        for name, child in decoder.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == count
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f"models.student: {type(decoder).__name__} has {len(found)} lists of {count} layers, "
-            "so that none can be cut; take a student of kind folder or hub"
-        )
-    return found[0]

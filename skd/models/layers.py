@@ -30,7 +30,7 @@ def keep_layers(model: PreTrainedModel, keep: list[int]) -> PreTrainedModel:
     Raises `UserError` on a bad list, and for a model that would be another one after reloading.
     """
     decoder, config = decoder_of(model), text_config(model)
-    name, layers = _layers(decoder, config.num_hidden_layers)
+    name, layers = layers_of(model)
     if not keep or sorted(set(keep)) != keep or keep[-1] >= len(layers):
         raise UserError(
             f"models.student.keep: {keep} must be ascending layer numbers below {len(layers)}"
@@ -53,8 +53,12 @@ def keep_layers(model: PreTrainedModel, keep: list[int]) -> PreTrainedModel:
     return model
 
 
-def _layers(decoder: PreTrainedModel, count: int) -> tuple[str, torch.nn.ModuleList]:
-    """The list of a decoder's layers and its name: `layers`, `h` or `blocks`."""
+def layers_of(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """The list of a decoder's layers and its name there: `layers`, `h` or `blocks`.
+
+    Raises `UserError` for a model whose layers cannot be found.
+    """
+    decoder, count = decoder_of(model), text_config(model).num_hidden_layers
     found = [
         (name, part)
         for name, part in decoder.named_children()

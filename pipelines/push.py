@@ -97,7 +97,7 @@ def _weights(upload: Upload) -> Iterator[str]:
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     for name in sorted(named):
         try:
-            with safe_open(upload.folder / name, "pt") as weights:
+            with safe_open(upload.folder / name, "np") as weights:
                 weights.keys()
         except (OSError, SafetensorError) as error:
             yield f"{name} cannot be read: {error}"

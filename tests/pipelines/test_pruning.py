@@ -11,10 +11,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.runs import pruning
+from pipelines.runs.folders import BASE
 from pipelines.runs.inputs import DATA
 from pipelines.runs.machine import Machine
 from pipelines.runs.pruning import LAYERS, prune
 from pipelines.runs.training import save_model
+from pipelines.settings.runtime import Runtime
+from pipelines.stages.base import Parameters, base
 from skd.data.settings import Procedural
 from skd.decoding.agreement import agreement
 from skd.engine.sequences import TokenExample, collate
@@ -25,7 +28,15 @@ from skd.models.layers import keep_layers
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.procedural import procedural_model, train_tokenizer
-from skd.models.settings import Budget, Healing, LayersModel, ProceduralModel, StudentModel
+from skd.models.settings import (
+    Budget,
+    FolderModel,
+    Healing,
+    LayersModel,
+    Models,
+    ProceduralModel,
+    StudentModel,
+)
 from skd.results.data import DataCard, Duplicates
 from skd.results.files import read_result, write_result
 from skd.results.layers import LayerChoice
@@ -144,6 +155,16 @@ def test_healing_brings_the_student_nearer_to_its_teacher(cut) -> None:
         for student in (cut_student, load_model(STUDENT))
     )
     assert after < before
+
+
+def test_the_stage_makes_the_student_and_tells_of_its_layers(cut, tmp_path) -> None:
+    wanted = cut(settings())
+    models = Models(FolderModel("folder", str(TEACHER)), settings())
+    runtime = Runtime(device="cpu", workers=1, scratch=str(tmp_path / "scratch"), progress=False)
+    told = base(Parameters(list(TASKS), models, 4, runtime))
+    assert told.layers == wanted
+    assert (told.teacher.size.layers, told.student.size.layers) == (DEPTH, 2)
+    assert same_weights(load_model(BASE / "student"), load_model(STUDENT))
 
 
 @pytest.mark.parametrize("count", [DEPTH, 40])

@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test smoke flow ui bench profile keep push lint clean
+.PHONY: help install repro test smoke flow ui bench profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(READY): requirements.lock
 repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
 	$(PY) -m pipelines.repro
 	@echo "report: $(CURDIR)/reports/report.md"
+
+plan: $(READY)  ## what it takes and whether it fits, before it runs: make plan NAME=paper-gemma
+	@$(PY) -m pipelines.plan $(NAME)
 
 test: $(READY)  ## lint, type-check and test
 	$(PY) -m ruff check .

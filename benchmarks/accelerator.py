@@ -155,7 +155,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
 
     def fused(logits: int) -> Callable[[], None]:
         def work() -> None:
-            losses._CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
+            losses.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
             with precision(made.student):
                 total, _ = response_loss(
                     Terms(DIVERGENCE, Divergence(), targets),
@@ -176,7 +176,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
         (naive.forward_kl(student, teacher) / rows).backward()
         made.student.zero_grad()
 
-    before = losses._CHUNK_LOGITS["cuda"]
+    before = losses.CHUNK_LOGITS["cuda"]
     works = {"naive": plain} | {f"2^{n}": fused(2**n) for n in range(22, 29)}
     seconds, peaks = _seconds(works, runs, device), {}
     for name, work in works.items():
@@ -185,7 +185,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
         base = torch.cuda.memory_allocated(device)
         work()
         peaks[name] = round((torch.cuda.max_memory_allocated(device) - base) / 2**20)
-    losses._CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = before
+    losses.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = before
     return {"rows": rows, "chosen": before, "seconds": seconds, "extra_peak_mib": peaks}
 
 

@@ -37,16 +37,26 @@ class Machine:
         )
 
     def jobs_at_once(self, extra: int = 0) -> int:
-        """How many jobs run side by side: one per core and `extra`, unless the user says how many.
+        """How many jobs run side by side here. extra: as in the function."""
+        return jobs_at_once(self.device.type, self.workers, cores(), extra)
 
-        With one extra, the last jobs of a stage share the cores instead of leaving one idle. On an
-        accelerator jobs run one after the other. SKD_WORKERS is set by whoever runs several stages
-        at once.
-        """
-        if self.device.type != "cpu":
-            return 1
-        asked = os.environ.get("SKD_WORKERS")
-        return int(asked) if asked else self.workers or len(os.sched_getaffinity(0)) + extra
+
+def jobs_at_once(device: str, workers: int | None, cores: int, extra: int = 0) -> int:
+    """How many jobs run side by side: one per core and `extra`, unless the user says how many.
+
+    With one extra, the last jobs of a stage share the cores instead of leaving one idle. On an
+    accelerator jobs run one after the other. SKD_WORKERS is set by whoever runs several stages
+    at once.
+    """
+    if device != "cpu":
+        return 1
+    asked = os.environ.get("SKD_WORKERS")
+    return int(asked) if asked else workers or cores + extra
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def pick_device(runtime: Runtime) -> torch.device:

@@ -26,9 +26,9 @@ from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel
 from skd.training.settings import Optimisation
 
-_HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
+PRETRAINING_HELD_OUT = 100  # rows of the base corpora that show whether pretraining worked
 # Pretraining prompts are the bare sources: the tasks' prompts come with fine-tuning.
-_PRETRAINING_BUDGET = Budget(max_prompt_tokens=256, max_new_tokens=128)
+PRETRAINING_BUDGET = Budget(max_prompt_tokens=256, max_new_tokens=128)
 
 
 def materialise(
@@ -142,10 +142,15 @@ def pretrain(
         ExampleRow(
             id=row["id"], source=row["source"], target=row["target"], references=[row["target"]]
         )
-        for row in rows[:_HELD_OUT]
+        for row in rows[:PRETRAINING_HELD_OUT]
     ]
     task = TaskData(
-        "base", "summarization", "{source}", _PRETRAINING_BUDGET, rows[_HELD_OUT:], held_out
+        "base",
+        "summarization",
+        "{source}",
+        PRETRAINING_BUDGET,
+        rows[PRETRAINING_HELD_OUT:],
+        held_out,
     )
     optimisation = Optimisation(
         steps=settings.steps,

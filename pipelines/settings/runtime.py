@@ -15,5 +15,7 @@ class Runtime:
     # Processes side by side; None: one per core, one more where runs train
     workers: Positive | None = None
     progress: bool = True
+    # Whether `base` refuses what this device's memory cannot hold (pipelines/plan.py)
+    plan: bool = True
     # Resumable states, finished seeds, COMET scores; safe to delete
     scratch: str = ".scratch"

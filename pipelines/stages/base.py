@@ -1,11 +1,14 @@
 """Stage `base`: puts the untrained teacher and student in place and checks that they fit.
 
 Procedural models are made and pretrained here on the tasks' base corpora. A folder or a Hub model
-is recorded, not copied. A student of kind `layers` is cut from the teacher and healed.
+is recorded, not copied. A student of kind `layers` is cut from the teacher and healed. Before
+anything else the experiment's plan is asked whether it fits this device.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -144,8 +147,25 @@ def origin(settings: StudentModel, folder: Path, teacher: ModelOrigin | None = N
     return ModelOrigin(settings.kind)
 
 
+def check_plan() -> None:
+    """Raise `UserError` for an experiment that this device's memory cannot hold.
+
+    A command of its own: neither the plan's code nor the settings that it reads change what this
+    stage makes, so neither may make the stage stale.
+    """
+    command = [sys.executable, "-m", "pipelines.plan", "--check"]
+    if subprocess.run(command, check=False).returncode:
+        raise UserError(
+            "the experiment does not fit this device (above): change the settings named there, or "
+            "set runtime.plan: false to begin anyway"
+        )
+
+
 def main(argv: list[str] | None = None) -> None:
-    write_metrics("base", base(stage_parameters(Parameters, __doc__, argv)))
+    parameters = stage_parameters(Parameters, __doc__, argv)
+    if parameters.runtime.plan:
+        check_plan()
+    write_metrics("base", base(parameters))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from skd.engine.positions import text_config
 
 _MEMORY = 0.9  # of a count, from block to block
 _PROPOSAL_IN_PASS = 0.125  # what each proposal adds to a teacher pass, as a share of it
-_PLAIN_BLOCK = 4  # without a teacher γ only sets how often ended rows are looked for
+PLAIN_BLOCK = 4  # without a teacher γ only sets how often ended rows are looked for
 
 
 class Pace:
@@ -42,7 +42,7 @@ class Pace:
     @property
     def block_size(self) -> int:
         if self.fixed or self.student_share is None:
-            return self.fixed or _PLAIN_BLOCK
+            return self.fixed or PLAIN_BLOCK
         share, each = self.accepted / self.judged, self.student_share + _PROPOSAL_IN_PASS
         return max(
             range(1, self.largest_auto + 1),

@@ -98,7 +98,7 @@ def prefill(model: CachedModel, rows: Rows) -> None:
 
     Slots behind a short prompt are overwritten later.
     """
-    for part in rows.prompt_lengths.argsort().split(_PREFILL_ROWS):
+    for part in rows.prompt_lengths.argsort().split(PREFILL_ROWS):
         width = int(rows.prompt_lengths[part].max())
         positions = torch.arange(width, device=part.device).expand(len(part), -1)
         model.states(rows.tokens[part, :width], positions, used=width, rows=part)
@@ -234,4 +234,4 @@ def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     return cut.index_fill(1, ids_on(vocabulary.forbidden, cut.device), -torch.inf)
 
 
-_PREFILL_ROWS = 32
+PREFILL_ROWS = 32

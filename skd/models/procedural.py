@@ -59,21 +59,29 @@ def procedural_model(
 ) -> PreTrainedModel:
     """A small Llama with random weights, reproducible from `settings.seed`."""
     torch.manual_seed(settings.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.hidden_size,
-            intermediate_size=_swiglu_width(settings.hidden_size),
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.heads,
-            max_position_embeddings=1024,
-            # 0.02 suits thousands of units: at a hundred it starves attention for many steps.
-            initializer_range=0.05,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-        )
+    config = procedural_config(settings, len(tokenizer))
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    return LlamaForCausalLM(config)
+
+
+def procedural_config(settings: ProceduralModel, vocabulary: int) -> LlamaConfig:
+    """What the model is built from, but for the ids that its tokenizer gives it.
+
+    vocabulary: tokens of the tokenizer.
+    """
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=settings.hidden_size,
+        intermediate_size=_swiglu_width(settings.hidden_size),
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        max_position_embeddings=1024,
+        # 0.02 suits thousands of units: at a hundred it starves attention for many steps.
+        initializer_range=0.05,
+        tie_word_embeddings=True,
+        pad_token_id=None,
+        eos_token_id=None,
+        bos_token_id=None,
     )
 
 

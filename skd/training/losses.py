@@ -25,7 +25,7 @@ from skd.training.settings import Divergence
 
 # How many logits of a model are alive at once, by device. On a CPU this is 16 MiB in fp32. An
 # accelerator needs more of them to be busy.
-_CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
+CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**26}
 # How many logits go through softmax, divergence and gradient together: what a CPU's cache holds.
 _BLOCK_LOGITS = {"cpu": 2**19, "cuda": 2**26}
 
@@ -204,7 +204,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 _add_product(by_products, chunk_states.detach(), model, gradients, tokens)
             return losses, kls
 
-        step = _tokens_at_once(_CHUNK_LOGITS, states.device, size)
+        step = _tokens_at_once(CHUNK_LOGITS, states.device, size)
         sums = [chunk(slice(start, start + step)) for start in range(0, len(states), step)]
         losses, kls = zip(*sums, strict=True)
         ctx.gradients = gradients

@@ -42,7 +42,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monkeypatch) -> None:
     """Tied and soft-capped heads, padded embeddings, chunks of one row and of all."""
-    monkeypatch.setitem(losses._CHUNK_LOGITS, "cpu", rows * SIZE)
+    monkeypatch.setitem(losses.CHUNK_LOGITS, "cpu", rows * SIZE)
     monkeypatch.setitem(losses._BLOCK_LOGITS, "cpu", max(1, rows // 3) * SIZE)
     student, teacher = (
         build(family, seed=s, vocab_size=SIZE + n, tie_word_embeddings=True)

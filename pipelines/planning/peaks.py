@@ -1,0 +1,160 @@
+"""What a run holds at its worst moment: the phases of a run as sums of the parts of memory.
+
+A phase is a time of a run at which certain parts are there together; the peak is the largest phase.
+Knows runs and the arithmetic of memory; refuses to know what a device has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines.planning import memory
+from pipelines.planning.devices import Device
+from pipelines.planning.work import Testing, Training
+from skd.engine.pace import PLAIN_BLOCK, Pace
+
+# Part -> bytes
+Parts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The largest phase of a run."""
+
+    phase: str
+    parts: Parts
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.parts.values())
+
+
+def training_peak(run: Training, device: Device, decoding_batch: int) -> Peak:
+    """decoding_batch: prompts that are decoded together, as `evaluate.batch_size` says."""
+    held = _held(run, device)
+    phases = {
+        "loss": _loss(run, device),
+        "backward": _backward(run),
+        "validation": _validation(run, device, decoding_batch),
+    }
+    if run.sampled:
+        phases["rollout"] = _rollout(run, device)
+    peak = max((Peak(name, held | own) for name, own in phases.items()), key=lambda p: p.bytes)
+    if device.kind != "cpu":
+        return peak
+    # The best weights are read back at the end. On a CPU the process still has what it freed, as
+    # `pipelines.stages.command` asks for, and elsewhere the copy stands in the host's memory.
+    copy = {"copy of the student": memory.weights(run.student)}
+    return Peak(f"{peak.phase}, then the best weights", {**peak.parts, **copy})
+
+
+def testing_peak(test: Testing, device: Device, decoding_batch: int) -> Peak:
+    """A model that decodes a split greedily, in fp32."""
+    rows = min(decoding_batch, test.prompts)
+    slots = test.prompt + test.max_new_tokens + Pace.largest_auto
+    return Peak(
+        "decoding",
+        {
+            "process": device.process,
+            "weights": memory.weights(test.model),
+            "caches": memory.cache(test.model, rows, slots, memory.FULL),
+            "logits": memory.drawing(test.model, rows, PLAIN_BLOCK, interleaved=False),
+            "activations": memory.prefill(test.model, rows, test.prompt, memory.FULL),
+        },
+    )
+
+
+def _held(run: Training, device: Device) -> dict[str, int]:
+    """What is there in every phase, from the first step's end on."""
+    width = memory.widths(device.kind).teacher
+    taught = 0 if run.teacher is None else memory.weights(run.teacher, width)
+    return {
+        "process": device.process,
+        "weights": memory.weights(run.student) + taught,
+        "optimiser": memory.moments(run.student),
+        "kept states": _states(run, device),
+    }
+
+
+def _states(run: Training, device: Device) -> int:
+    """The teacher's, of all steps that share a rollout."""
+    if run.teacher is None or not run.method.needs_teacher:
+        return 0
+    rows, width = _rollout_rows(run), memory.widths(device.kind).teacher
+    return memory.kept_states(run.teacher, rows, run.width, width)
+
+
+def _loss(run: Training, device: Device) -> dict[str, int]:
+    """The forward pass is over. Micro-batches but the first find gradients there; on a CPU the
+    process keeps the memory of freed ones, in pieces that few activations fit into.
+    """
+    compute, rows = memory.widths(device.kind).compute, run.rows_at_once
+    teacher = run.teacher if run.method.needs_teacher else None
+    there = rows < run.rows_per_step or device.kind == "cpu"
+    return {
+        "gradients": memory.gradients(run.student) if there else 0,
+        "head's gradient": memory.head_gradient(run.student),
+        "activations": memory.activations(
+            run.student, rows, run.width, compute, run.optimisation.gradient_checkpointing
+        )
+        + memory.compute_copies(run.student, compute),
+        "logits": memory.chunk_logits(run.student, teacher, device.kind),
+    }
+
+
+def _backward(run: Training) -> dict[str, int]:
+    """The backward pass ends: a tied embedding's gradient is made beside the head's."""
+    return {
+        "gradients": memory.gradients(run.student),
+        "head's gradient": memory.head_gradient(run.student),
+    }
+
+
+def _rollout(run: Training, device: Device) -> dict[str, int]:
+    """Both caches, and the states once in the rollout and once gathered."""
+    rows, width = _rollout_rows(run), memory.widths(device.kind)
+    block = run.distill.block_size
+    gamma = Pace.largest_auto if block == "auto" else block
+    slots = run.prompt + run.max_new_tokens + gamma
+    caches = memory.cache(run.student, rows, slots, memory.FULL)
+    work = memory.prefill(run.student, rows, run.prompt, width.compute)
+    gathered = 0
+    if run.interleaved and run.teacher is not None:
+        caches += memory.cache(run.teacher, rows, slots, width.teacher)
+        work = max(work, memory.prefill(run.teacher, rows, run.prompt, width.teacher))
+        gathered = memory.kept_states(run.teacher, rows, slots, width.teacher)
+    elif run.teacher is not None:
+        work = max(work, memory.layer_work(run.teacher, rows, run.width, width.teacher))
+    plain = not run.interleaved and block == "auto"
+    return {
+        "gradients": memory.gradients(run.student),
+        "caches": caches + gathered,
+        "logits": memory.drawing(
+            run.student, rows, PLAIN_BLOCK if plain else gamma, run.interleaved
+        ),
+        "activations": work,
+    }
+
+
+def _validation(run: Training, device: Device, decoding_batch: int) -> dict[str, int]:
+    """The held-out prompts decoded, then their known responses read."""
+    rows = min(decoding_batch, run.held_out.count)
+    prompt = max(run.held_out.prompts)
+    known = max(run.held_out.responses)
+    slots = prompt + run.max_new_tokens + Pace.largest_auto
+    decoding = {
+        "caches": memory.cache(run.student, rows, slots, memory.FULL),
+        "logits": memory.drawing(run.student, rows, PLAIN_BLOCK, interleaved=False),
+        "activations": memory.prefill(run.student, rows, prompt, memory.FULL),
+    }
+    reading = {
+        "logits": memory.chunk_logits(run.student, run.teacher, device.kind),
+        "activations": memory.layer_work(run.student, rows, prompt + known, memory.FULL),
+    }
+    worse = max(decoding, reading, key=lambda parts: sum(parts.values()))
+    return {"gradients": memory.gradients(run.student), **worse}
+
+
+def _rollout_rows(run: Training) -> int:
+    return run.rows_per_step * min(run.distill.rollout_steps, run.optimisation.steps)

@@ -1,0 +1,167 @@
+"""The sizes of a model, from its configuration alone: no weight is read and none is made.
+
+Parameters are counted on PyTorch's meta device, whose tensors have shapes and no memory. Knows no
+experiment, no method and no device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from skd.models.procedural import procedural_config
+from skd.models.settings import FolderModel, HubModel, LayersModel, Models, StudentModel
+
+# Configurations of models on the Hub, for machines that do not reach it: ID.json
+SHAPES = Path("profiles/shapes")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What memory and time depend on. Widths are numbers per token."""
+
+    name: str
+    # Where the configuration was read
+    origin: str
+    parameters: int
+    layers: int
+    hidden: int
+    # Of all attention heads together, and of the key/value heads together
+    queries: int
+    keys: int
+    heads: int
+    # Of the feed-forward layer, over the experts that a token goes through
+    feed_forward: int
+    # Matrices into the feed-forward layer: 2 where a gate multiplies, else 1
+    gates: int
+    # Norms of a layer that are as wide as its states
+    norms: int
+    # Rows of the output embedding
+    vocabulary: int
+    # Whether input and output embedding are one tensor
+    tied: bool
+    # Whether attention keeps its matrix of scores (eager attention)
+    scores: bool = False
+
+    @property
+    def embedding(self) -> int:
+        """Numbers of the output embedding."""
+        return self.vocabulary * self.hidden
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A model whose configuration is not at hand, and why."""
+
+    name: str
+    reason: str
+
+
+def pair_sizes(models: Models) -> tuple[Sizes | Unknown, Sizes | Unknown]:
+    """Of teacher and student."""
+    teacher = sizes_of(models.teacher, models)
+    return teacher, sizes_of(models.student, models)
+
+
+def sizes_of(settings: StudentModel, models: Models) -> Sizes | Unknown:
+    """Of one model of the section `models`; a student of kind `layers` is a part of its teacher."""
+    if isinstance(settings, LayersModel):
+        whole = sizes_of(models.teacher, models)
+        return whole if isinstance(whole, Unknown) else part_of(whole, len(settings.keep))
+    name = _name(settings)
+    try:
+        config, origin = _config(settings, models)
+    except (OSError, ValueError) as error:
+        return Unknown(name, (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return measured(config, name, origin)
+
+
+def part_of(whole: Sizes, layers: int) -> Sizes:
+    """A model with `layers` of the layers."""
+    outside = whole.embedding * (1 if whole.tied else 2) + whole.hidden
+    each = (whole.parameters - outside) // whole.layers
+    return replace(
+        whole,
+        name=f"{layers} layers of {whole.name}",
+        parameters=outside + layers * each,
+        layers=layers,
+    )
+
+
+def measured(config: PretrainedConfig, name: str, origin: str) -> Sizes:
+    """The sizes that a configuration stands for. Families name some of them in their own way."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    key_heads = getattr(text, "num_key_value_heads", None) or heads
+    head = model.get_output_embeddings().weight
+    return Sizes(
+        name=name,
+        origin=origin,
+        parameters=model.num_parameters(),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        queries=heads * width,
+        keys=key_heads * width,
+        heads=heads,
+        feed_forward=_feed_forward(text),
+        gates=1 + any("gate" in key for key, _ in model.named_parameters()),
+        norms=_norms(model, text),
+        vocabulary=head.shape[0],
+        tied=head is model.get_input_embeddings().weight,
+        scores=model.config._attn_implementation == "eager",
+    )
+
+
+def _feed_forward(config: PretrainedConfig) -> int:
+    """Of the experts that a token goes through, where there are experts."""
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    own = getattr(config, "moe_intermediate_size", None) or getattr(
+        config, "intermediate_size", None
+    )
+    own = own or getattr(config, "n_inner", None) or getattr(config, "ffn_dim", None)
+    return experts * (own or 4 * config.hidden_size)
+
+
+def _norms(model: PreTrainedModel, config: PretrainedConfig) -> int:
+    """In a layer: its weights of one dimension, as long as a state."""
+    layered = [
+        weight
+        for name, weight in model.named_parameters()
+        if name.endswith(".weight") and any(part.isdigit() for part in name.split("."))
+    ]
+    return sum(weight.shape == (config.hidden_size,) for weight in layered) // (
+        config.num_hidden_layers
+    )
+
+
+def _name(settings: StudentModel) -> str:
+    if isinstance(settings, HubModel):
+        return settings.id
+    return Path(settings.path).name if isinstance(settings, FolderModel) else settings.kind
+
+
+def _config(settings: StudentModel, models: Models) -> tuple[PretrainedConfig, str]:
+    """A model's configuration and where it was read: files that are here, before the Hub."""
+    trust: dict[str, Any] = {"trust_remote_code": models.trust_remote_code}
+    if isinstance(settings, FolderModel):
+        path = Path(settings.path).expanduser()
+        return AutoConfig.from_pretrained(path, local_files_only=True, **trust), "its folder"
+    if not isinstance(settings, HubModel):
+        assert not isinstance(settings, LayersModel)
+        return procedural_config(settings, models.vocabulary), "params.yaml"
+    shape = SHAPES / f"{settings.id}.json"
+    options = {"revision": settings.revision, **trust}
+    try:
+        found = AutoConfig.from_pretrained(settings.id, local_files_only=True, **options)
+        return found, "the Hub's cache"
+    except OSError:
+        if shape.exists():
+            return AutoConfig.from_pretrained(shape), str(shape)
+    return AutoConfig.from_pretrained(settings.id, **options), "the Hub"

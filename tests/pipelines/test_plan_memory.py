@@ -1,0 +1,108 @@
+"""The arithmetic of memory beside what PyTorch holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import PreTrainedModel
+
+from pipelines.planning import memory
+from pipelines.planning.sizes import measured, part_of
+from skd.engine.cache import CachedModel
+from skd.engine.states import final_states
+from tests.tiny import FAMILIES, build
+
+# Wide enough that what does not grow with the widths (frequencies, masks) weighs little.
+SHAPE = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
+ROWS, LENGTH = 3, 24
+
+
+def model(family: str, **changes: object) -> PreTrainedModel:
+    built = build(family, dtype=torch.float32, **{**SHAPE, **changes})
+    built.config._attn_implementation = "sdpa"
+    return built
+
+
+def kept_for_backward(model: PreTrainedModel) -> int:
+    """Bytes that a forward pass keeps, each storage once and the weights apart."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    seen: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            seen[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    tokens = torch.zeros(ROWS, LENGTH, dtype=torch.long)
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        states = final_states(model, tokens, torch.arange(LENGTH)[None], LENGTH)
+    assert states.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral_sliding", "phi3_sliding"])
+def test_activations_are_what_autograd_keeps(family) -> None:
+    built = model(family)
+    sizes = measured(built.config, family, "a test")
+    planned = memory.activations(sizes, ROWS, LENGTH, memory.FULL)
+    assert planned == pytest.approx(kept_for_backward(built), rel=0.1)
+
+
+def test_checkpointing_keeps_what_enters_a_layer() -> None:
+    built = model("llama", num_hidden_layers=8).train()
+    built.gradient_checkpointing_enable({"use_reentrant": False})
+    sizes = measured(built.config, "llama", "a test")
+    whole = memory.activations(sizes, ROWS, LENGTH, memory.FULL)
+    cut = memory.activations(sizes, ROWS, LENGTH, memory.FULL, checkpointing=True)
+    one = memory.layer_activations(sizes, ROWS, LENGTH, memory.FULL)
+    assert cut - one == pytest.approx(kept_for_backward(built), rel=0.1)
+    assert cut < whole / 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_counted_without_a_weight(family) -> None:
+    built = build(family)
+    sizes = measured(built.config, family, "a test")
+    assert sizes.parameters == built.num_parameters()
+    assert sizes.vocabulary == built.get_output_embeddings().weight.shape[0]
+
+
+def test_the_optimiser_holds_two_numbers_a_parameter() -> None:
+    built = model("llama")
+    optimizer = torch.optim.AdamW(built.parameters(), fused=True)
+    built(torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    held = sum(value.nbytes for value in states if value.ndim)
+    sizes = measured(built.config, "llama", "a test")
+    assert memory.moments(sizes) == held
+    assert memory.gradients(sizes) == sum(p.grad.nbytes for p in built.parameters())
+
+
+def test_a_cache_is_what_the_slot_cache_holds() -> None:
+    built = model("llama", num_attention_heads=2, num_key_value_heads=2)
+    sizes = measured(built.config, "llama", "a test")
+    cached, slots = CachedModel(built, ROWS, 40), 40
+    tokens = torch.zeros(ROWS, 5, dtype=torch.long)
+    with torch.no_grad():
+        cached.states(tokens, torch.arange(5).expand(ROWS, -1), 5, torch.arange(ROWS))
+    held = sum(x.nbytes for x in (*cached.cache.keys, *cached.cache.values))
+    assert memory.cache(sizes, ROWS, slots, memory.FULL) == held
+
+
+def test_a_part_of_a_model_is_counted_like_a_model_of_as_many_layers() -> None:
+    whole = measured(model("llama", num_hidden_layers=5).config, "whole", "a test")
+    part = measured(model("llama", num_hidden_layers=2).config, "part", "a test")
+    assert replace(part_of(whole, 2), name="part") == part
+
+
+def test_everything_grows_with_what_it_is_multiplied_by() -> None:
+    sizes = measured(model("llama").config, "llama", "a test")
+    for part in (memory.activations, memory.cache, memory.kept_states):
+        assert part(sizes, 2 * ROWS, LENGTH, 4) > part(sizes, ROWS, LENGTH, 4)
+        assert part(sizes, ROWS, 2 * LENGTH, 4) > part(sizes, ROWS, LENGTH, 4)
+        assert part(sizes, ROWS, LENGTH, 2) < part(sizes, ROWS, LENGTH, 4)

@@ -9,7 +9,7 @@ the Hub's (its cache first), or profiles/shapes/ID.json. Prints
   cheapest first.
 
 Lengths of rows are those of data/TASK where the stage `prepare` has made it, else the budget's,
-which no row exceeds. Time comes from a second of measured work on this device. Status 2: it does not fit.
+which no row exceeds. Time comes from a second of work on this device. Status 2: it does not fit.
 The stage `base` asks the same before it begins; `runtime.plan: false` lets it begin anyway.
 """
 

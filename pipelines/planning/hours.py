@@ -1,7 +1,7 @@
 """The arithmetic of time: what a device was seen to do, and how often a run asks it to.
 
 A pass of n tokens through a model takes as long as its products or as reading its weights,
-whichever is longer, and its launches besides. Knows runs and a measured speed; refuses to know memory.
+whichever is longer, and its launches besides. Knows runs and a measured speed, and no memory.
 """
 
 from __future__ import annotations

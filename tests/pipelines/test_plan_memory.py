@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 

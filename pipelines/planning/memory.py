@@ -58,11 +58,11 @@ def activations(
     model: Sizes, rows: int, length: int, compute: int, checkpointing: bool = False
 ) -> int:
     """layers × layer, or with checkpointing layers × rows × length × hidden × 4 + one layer;
-    and the final norm: rows × length × 3 × hidden × 4
+    and the final norm: rows × length × 2 × hidden × 4
     """
     tokens = rows * length
     layer = layer_activations(model, rows, length, compute)
-    last = 3 * tokens * model.hidden * FULL
+    last = 2 * tokens * model.hidden * FULL
     if checkpointing:
         return model.layers * tokens * model.hidden * FULL + layer + last
     return model.layers * layer + last
@@ -73,7 +73,7 @@ def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int
 
     norms           tokens × norms × 2 × hidden × 4            input and normalised input
     their results   tokens × inputs × hidden × compute         as many as there are copies of them
-    attention       tokens × 5 × queries × compute             q, k, v, their result in two orders
+    attention       tokens × 4 × queries × compute             q, k, v and their result
     mask            length² × compute
     scores          rows × heads × length² × 2 × compute       of eager attention alone
     feed-forward    tokens × 2 × gates × feed_forward × compute
@@ -86,7 +86,7 @@ def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int
     per_token = (
         model.norms * 2 * model.hidden * FULL
         + inputs * model.hidden * compute
-        + 5 * model.queries * compute
+        + 4 * model.queries * compute
         + 2 * model.gates * model.feed_forward * compute
     )
     scores = rows * model.heads * length**2 * 2 * compute if model.scores else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +61,12 @@ def device(memory: float = 64, kind: str = "cpu") -> Device:
     return Device(kind, "a test", round(memory * GIB), GIB // 2, 2, 1000 * GIB)
 
 
+known_sizes = functools.cache(sizes_of)
+
+
 def planned(params: Params, on: Device, speed: Speed | None = None) -> Plan:
     sizes = {
-        role: sizes_of(getattr(params.models, role), params.models)
+        role: known_sizes(getattr(params.models, role), params.models)
         for role in ("teacher", "student")
     }
     others = {
@@ -161,7 +165,7 @@ def test_runs_side_by_side_need_the_memory_of_each_on_a_cpu_alone() -> None:
     [
         ("distill.optimisation.micro_batch_size", 1),
         ("distill.optimisation.gradient_checkpointing", True),
-        ("budget.arithmetic.max_new_tokens", 128),
+        ("budget.summarization.max_prompt_tokens", 512),
     ],
 )
 def test_a_remedy_lowers_the_peak_of_the_stage_that_it_is_for(path, value) -> None:

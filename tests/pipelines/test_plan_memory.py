@@ -16,7 +16,13 @@ from skd.engine.states import final_states
 from tests.tiny import FAMILIES, build
 
 # Wide enough that what does not grow with the widths (frequencies, masks) weighs little.
-SHAPE = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
+SHAPE = {
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 ROWS, LENGTH = 3, 24
 
 

@@ -61,7 +61,9 @@ def plan_text(plan: Plan) -> Iterator[str]:
     yield ""
     written = ", ".join(f"{name} {size_text(b)}" for name, b in plan.disk.items() if b)
     free = size_text(plan.device.disk)
-    yield f"disk: {size_text(sum(plan.disk.values()))} of {free} free: {written}"
+    needed = sum(plan.disk.values())
+    short = "" if needed <= plan.device.disk else ", which is too little"
+    yield f"disk: {size_text(needed)} of {free} free{short}: {written}"
     known = [stage.seconds for stage in plan.stages]
     if None not in known:
         yield f"time: about {about(sum(filter(None, known)))}, to within a factor of 3"

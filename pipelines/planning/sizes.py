@@ -71,7 +71,8 @@ def sizes_of(settings: StudentModel, models: Models) -> Sizes | Unknown:
     """Of one model of the section `models`; a student of kind `layers` is a part of its teacher."""
     if isinstance(settings, LayersModel):
         whole = sizes_of(models.teacher, models)
-        return whole if isinstance(whole, Unknown) else part_of(whole, len(settings.keep))
+        layers = settings.count or len(settings.keep or [])
+        return whole if isinstance(whole, Unknown) else part_of(whole, layers)
     name = _name(settings)
     try:
         config, origin = _config(settings, models)

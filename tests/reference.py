@@ -41,15 +41,17 @@ def interleaved(
     acceptance: Acceptance,
     max_new_tokens: int,
     noise: Tensor,  # [3, max_new_tokens]
+    start: int = 0,  # how many of an encoder–decoder's prompt ids its decoder begins with
 ) -> Reference:
     out = Reference([], [], [])
+    source = len(prompt) - start if start else 0
     for i in range(max_new_tokens):
         prefix = torch.tensor([[*prompt, *out.response]])
-        own = probabilities(raw(student, prefix, vocabulary), student_sampling)
+        own = probabilities(raw(student, prefix, vocabulary, source), student_sampling)
         token = int(draw(own[None], noise[0, i : i + 1]))
         replaced, place = False, -1
         if teacher is not None:
-            logits = raw(teacher, prefix, vocabulary)
+            logits = raw(teacher, prefix, vocabulary, source)
             place = int((logits > logits[token]).sum())
             if not accepts(acceptance, token, logits, own, teacher_sampling, noise[2, i]):
                 token = substitute(acceptance, logits, own, teacher_sampling, noise[1, i : i + 1])
@@ -62,8 +64,13 @@ def interleaved(
     return out
 
 
-def raw(model: PreTrainedModel, prefix: Tensor, vocabulary: Vocabulary) -> Tensor:
-    made = model(input_ids=prefix, use_cache=False)
+def raw(model: PreTrainedModel, prefix: Tensor, vocabulary: Vocabulary, source: int = 0) -> Tensor:
+    """[V] what stands behind a prefix, whose first ids an encoder reads if there is a source."""
+    if source:
+        asked = {"input_ids": prefix[:, :source], "decoder_input_ids": prefix[:, source:]}
+    else:
+        asked = {"input_ids": prefix}
+    made = model(**asked, use_cache=False)
     logits: Tensor = made.logits[0, -1, : vocabulary.size]
     logits[list(vocabulary.forbidden)] = -torch.inf
     return logits

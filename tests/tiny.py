@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from transformers import (
+    BartConfig,
     FalconConfig,
     Gemma2Config,
     Gemma3Config,
@@ -15,9 +16,14 @@ from transformers import (
     GptOssConfig,
     Llama4TextConfig,
     LlamaConfig,
+    M2M100Config,
+    MarianConfig,
+    MBartConfig,
     MistralConfig,
     MixtralConfig,
+    MT5Config,
     OPTConfig,
+    PegasusConfig,
     Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
@@ -26,8 +32,13 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
     SmolLM3Config,
+    T5Config,
+    UMT5Config,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 
 from skd.engine.sequences import Vocabulary
 
@@ -110,17 +121,68 @@ FAMILIES: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, object]]] =
         {"num_local_experts": 4, "head_dim": 8, "sliding_window": 5, "rope_scaling": None},
     ),
 }
+_BART_SHAPE: dict[str, object] = {
+    "vocab_size": SIZE,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "max_position_embeddings": 128,
+    "dropout": 0.0,
+    "encoder_layerdrop": 0.0,
+    "init_std": 0.6,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+    "scale_embedding": False,
+}
+_T5_SHAPE: dict[str, object] = {
+    "vocab_size": SIZE,
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 2,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "initializer_factor": 1.6,
+    "dropout_rate": 0.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,  # padding, as published ones have it
+}
+# A decoder's start token is joined by a forced one where published models of the family have it.
+ENCODER_DECODERS: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, object]]] = {
+    "t5": (T5Config, _T5_SHAPE),
+    "mt5": (MT5Config, {**_T5_SHAPE, "tie_word_embeddings": False}),
+    "umt5": (UMT5Config, _T5_SHAPE),
+    "m2m100": (M2M100Config, {**_BART_SHAPE, "forced_bos_token_id": 5, "decoder_layerdrop": 0.0}),
+    "marian": (MarianConfig, {**_BART_SHAPE, "decoder_start_token_id": 0}),
+    "bart": (BartConfig, {**_BART_SHAPE, "forced_bos_token_id": 3}),
+    "mbart": (MBartConfig, {**_BART_SHAPE, "scale_embedding": True}),
+    "pegasus": (PegasusConfig, {**_BART_SHAPE, "decoder_start_token_id": 0}),
+}
 
 
 def build(
     family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object
 ) -> PreTrainedModel:
-    kind, extra = FAMILIES[family]
     torch.manual_seed(seed)
-    config = kind(**{**_SHAPE, **extra, **changes})
+    if family in ENCODER_DECODERS:
+        kind, shape = ENCODER_DECODERS[family]
+        mapping, config = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, kind(**{**shape, **changes})
+    else:
+        kind, extra = FAMILIES[family]
+        mapping, config = MODEL_FOR_CAUSAL_LM_MAPPING, kind(**{**_SHAPE, **extra, **changes})
     # Eager attention exists for all families, soft-capped ones included.
     config._attn_implementation = "eager"
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).to(dtype).eval()
+    return mapping[type(config)](config).to(dtype).eval()
 
 
 def prompts(count: int, seed: int = 0, longest: int = 9) -> list[tuple[int, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.planning.sizes import Sizes
-from skd.engine.sampling import PREFILL_ROWS
+from skd.engine.cache import PREFILL_ROWS
 from skd.training.losses import CHUNK_LOGITS
 
 # Bytes of a number in fp32, in which weights, gradients, moments and norms are

@@ -33,7 +33,9 @@ def models_text(models: dict[str, Sizes | Unknown]) -> Iterator[str]:
         if isinstance(size, Unknown):
             yield f"{role}: {size.name}: not at hand ({size.reason})"
             continue
-        count = f"{size.parameters / 1e6:,.{0 if size.parameters >= 1e7 else 2}f} million parameters"
+        count = (
+            f"{size.parameters / 1e6:,.{0 if size.parameters >= 1e7 else 2}f} million parameters"
+        )
         shape = f"{size.layers} layers of {size.hidden}, {size.vocabulary:,} output rows"
         yield f"{role}: {size.name}: {count}, {shape} (from {size.origin})"
 

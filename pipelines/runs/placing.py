@@ -19,9 +19,16 @@ from pipelines.runs.specs import tuning
 from pipelines.runs.training import save_model, train_run
 from skd.data.record import ExampleRow, read_examples
 from skd.engine.checking import check_decoder
+from skd.engine.sources import decoder_start
 from skd.errors import UserError
-from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
-from skd.models.pairs import check_pair
+from skd.models.loading import (
+    ModelReference,
+    is_encoder_decoder,
+    load_model,
+    load_tokenizer,
+    write_reference,
+)
+from skd.models.pairs import check_kinds, check_pair, check_starts
 from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel
 from skd.training.settings import Optimisation
@@ -55,6 +62,7 @@ def materialise(
             # Later stages and scratch folders depend on it
             sha256=fingerprint(path),
             trust_remote_code=models.trust_remote_code,
+            languages=models.languages,
         )
         write_reference(target, reference)
     elif isinstance(settings, HubModel):
@@ -62,8 +70,14 @@ def materialise(
             id=settings.id,
             revision=_commit(settings, parameter),
             trust_remote_code=models.trust_remote_code,
+            languages=models.languages,
         )
         write_reference(target, reference)
+    elif is_encoder_decoder(teacher_folder):
+        raise UserError(
+            f"{parameter}: layers are kept of decoders alone; take a student of kind folder or hub "
+            "for an encoder–decoder"
+        )
     else:
         prune(target, parameter, settings, teacher_folder, tasks, machine)
 
@@ -75,8 +89,13 @@ def check_fit(teacher_folder: Path, student_folder: Path, template_mismatch: str
     """
     teacher, student = (load_tokenizer(folder) for folder in (teacher_folder, student_folder))
     check_pair(teacher, student, template_mismatch)
+    check_kinds(is_encoder_decoder(teacher_folder), is_encoder_decoder(student_folder))
+    starts = []
     for folder in (teacher_folder, student_folder):
-        check_decoder(load_model(folder))
+        model = load_model(folder)
+        check_decoder(model)
+        starts.append(decoder_start(model))
+    check_starts(*starts)
     if teacher.chat_template != student.chat_template and teacher.chat_template is not None:
         path = student_folder / "chat_template.jinja"
         path.write_text(str(teacher.chat_template), encoding="utf-8")

@@ -20,6 +20,7 @@ from pipelines.settings.evaluate import Evaluate
 from skd.data.record import ExampleRow
 from skd.engine.generation import generate
 from skd.engine.positions import require_budget
+from skd.engine.sources import decoder_start
 from skd.metrics.base import Comet
 from skd.metrics.score import score
 from skd.models.encoding import decode, encode
@@ -115,9 +116,10 @@ def _test(
     settings: Evaluate, split: TestSplit, subject: Subject, machine: Machine, position: int
 ) -> TestedModel:
     tokenizer = load_tokenizer(subject.folder)
-    encoded = encode(split.rows, split.prompt, tokenizer, split.budget)
     model = load_model(subject.folder, machine.device)
     require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
+    start = decoder_start(model)
+    encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start)
     generated = generate(
         model,
         [example.prompt for example in encoded.examples],

@@ -27,6 +27,7 @@ from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
 from skd.engine.positions import require_budget
 from skd.engine.sequences import TokenExample
+from skd.engine.sources import decoder_start
 from skd.files import write_folder
 from skd.metrics.primary import primary_score
 from skd.models.encoding import Encoded, decode, encode
@@ -102,12 +103,13 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
     method = METHODS[spec.settings.method]
     tokenizer = load_tokenizer(spec.start_folder)
     pair = _load_pair(spec, machine, tokenizer)
-    encoded = encode(spec.rows, task.prompt, tokenizer, task.budget)
+    start = decoder_start(pair.student)
+    encoded = encode(spec.rows, task.prompt, tokenizer, task.budget, start)
     watch = Stopwatch(machine.device)
     known = _known_responses(spec, machine, pair, encoded)
     watch.lap(Phase.TEACHER)
     held_out_rows = task.validation[: optimisation.validation_examples]
-    held_out = encode(held_out_rows, task.prompt, tokenizer, task.budget)
+    held_out = encode(held_out_rows, task.prompt, tokenizer, task.budget, start)
     source = (
         ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
     )

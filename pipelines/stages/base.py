@@ -75,6 +75,7 @@ def base(parameters: Parameters) -> PairResult:
         layers=read_result(student_folder / LAYERS, LayerChoice, "base")
         if isinstance(models.student, LayersModel)
         else None,
+        encoder_decoder=teacher.config.is_encoder_decoder,
     )
 
 

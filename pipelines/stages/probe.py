@@ -25,6 +25,7 @@ from skd.engine.sampling import Interleaving, sample
 from skd.engine.seeding import generator
 from skd.engine.sequences import TokenBatch, collate
 from skd.engine.settings import Acceptance
+from skd.engine.sources import decoder_start
 from skd.models.encoding import encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
@@ -73,7 +74,8 @@ def _probe_model(
     teacher = load_model(folders.teacher(task.name), machine.device)
     vocabulary = common_vocabulary(tokenizer, student, teacher)
     rows = task.validation[: settings.examples]
-    examples = encode(rows, task.prompt, tokenizer, task.budget).examples
+    start = decoder_start(student)
+    examples = encode(rows, task.prompt, tokenizer, task.budget, start).examples
     prompts = [example.prompt for example in examples]
     length = task.budget.max_new_tokens
     noise = uniform_noise(len(prompts), length, generator(seed, "probe", task.name))

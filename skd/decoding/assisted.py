@@ -18,6 +18,7 @@ from transformers import (
 
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
+from skd.engine.sources import decoder_start
 from skd.engine.states import evaluating
 
 
@@ -39,23 +40,30 @@ def assist(
     Raises `AssistError` where it cannot: embeddings with different numbers of rows are two
     tokenizers to it, between which it would translate by text; some caches cannot be cut back.
     """
-    ids = torch.tensor([list(prompt)], device=teacher.device)
+    start = decoder_start(teacher)
+    read = torch.tensor([list(prompt)], device=teacher.device)
+    written = {}  # what the response is written behind, where that is not what was read
+    if start:
+        read, written["decoder_input_ids"] = read.tensor_split([-len(start)], dim=1)
     with evaluating(draft, teacher), _own_settings_aside(draft, teacher):
         try:
             made = teacher.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=_settings(vocabulary, sampling, max_new_tokens),
+                read,
+                attention_mask=torch.ones_like(read),
+                generation_config=_settings(vocabulary, sampling, max_new_tokens, start),
+                **written,
                 logits_processor=_only_allowed(teacher, vocabulary),
                 assistant_model=draft,
             )
-        except ValueError as error:
+        except (IndexError, ValueError) as error:  # IndexError: a T5 of unlike halves
             raise AssistError(str(error)) from error
-    response: list[int] = made[0, ids.shape[1] :].tolist()
+    response: list[int] = made[0, (len(start) or len(prompt)) :].tolist()
     return response
 
 
-def _settings(vocabulary: Vocabulary, sampling: Sampling, max_new_tokens: int) -> GenerationConfig:
+def _settings(
+    vocabulary: Vocabulary, sampling: Sampling, max_new_tokens: int, start: tuple[int, ...]
+) -> GenerationConfig:
     shape = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     greedy = sampling.temperature == 0.0
     return GenerationConfig(
@@ -63,6 +71,7 @@ def _settings(vocabulary: Vocabulary, sampling: Sampling, max_new_tokens: int) -
         do_sample=not greedy,
         eos_token_id=list(vocabulary.eos),
         pad_token_id=vocabulary.pad,
+        decoder_start_token_id=start[0] if start else None,
         **({} if greedy else shape),
     )
 

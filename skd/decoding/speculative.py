@@ -18,12 +18,13 @@ from transformers import PreTrainedModel
 
 from skd.engine.acceptance import Proposals, ratio, replacement
 from skd.engine.cache import CachedModel
+from skd.engine.cached_sources import cached
 from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw
 from skd.engine.meter import Stopwatch
 from skd.engine.pace import Pace
 from skd.engine.rollout import Cost, Noise, Rollout, Rows, gather
-from skd.engine.sampling import allowed, drop_finished, prefill
+from skd.engine.sampling import allowed, drop_finished
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import evaluating, head
@@ -96,19 +97,19 @@ def speculate(
     done: list[Rows] = []
     cost, drafts = Cost(Stopwatch(teacher.device)), DraftCount()
     with evaluating(*models):
-        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
-        for model in cached:
-            prefill(model, rows)
+        caches = [cached(model, rows.tokens.shape) for model in models]
+        for model in caches:
+            model.begin(rows.tokens, rows.prompt_lengths)
         live = len(rows.alive)
         while live:
-            live = _block(cached, rows, live, vocabulary, sampling, rule, pace, cost, drafts)
+            live = _block(caches, rows, live, vocabulary, sampling, rule, pace, cost, drafts)
             grown(rows)
-            rows = drop_finished(rows, live, cached, done)
+            rows = drop_finished(rows, live, caches, done)
     return Decoded(gather([*done, rows], vocabulary, cost, interleaved=False), drafts)
 
 
 def _block(
-    cached: Sequence[CachedModel],
+    caches: Sequence[CachedModel],
     rows: Rows,
     live: int,
     vocabulary: Vocabulary,
@@ -125,7 +126,7 @@ def _block(
 
     live: rows that are not done; gives how many go on.
     """
-    *drafters, judge = cached
+    *drafters, judge = caches
     gamma = pace.block_size if drafters else 0
     steps = torch.arange(gamma + 1, device=rows.known.device)
     positions = rows.known[:, None] + steps  # [B, γ+1]: the last one is the bonus token's
@@ -166,11 +167,12 @@ def _draft(
         return torch.zeros(*positions.shape, vocabulary.size, device=positions.device)
     (drafter,) = drafters
     used = int(positions.max())
+    first = rows.prompt_lengths[:, None] - 1
     distributions = []
     for j in range(positions.shape[1]):
         at = positions[:, j : j + 1] - 1
         if j == 0:  # a draft that was kept whole never read its own last token
-            at = torch.cat([(at - 1).clamp_min(0), at], 1)
+            at = torch.cat([(at - 1).maximum(first), at], 1)
         states = drafter.states(rows.tokens.gather(1, at), at, used)[:, -1]
         logits = allowed(head(drafter.model, states), vocabulary)
         probabilities = distribution(logits, sampling.temperature, sampling.top_p)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from skd.engine.graphs import Graph
 from skd.engine.positions import limits
@@ -25,8 +25,6 @@ class SlotCache(Cache):
     def __init__(self, rows: int, slots: int) -> None:
         super().__init__(layers=[])
         self.shape = (rows, slots)
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
         self.rows = torch.empty(0)
         self.positions = torch.empty(0)
         self.fresh = False
@@ -51,12 +49,14 @@ class SlotCache(Cache):
         layer_idx: int,
         cache_kwargs: dict[str, Any] | None = None,  # noqa: ARG002 (the library passes it)
     ) -> tuple[Tensor, Tensor]:
-        if layer_idx == len(self.keys):
+        if layer_idx == len(self.layers):
             rows, slots = self.shape
+            layer = DynamicLayer()  # where the library looks for cross-attention's
             shape = (rows, key_states.shape[1], slots, key_states.shape[3])
-            self.keys.append(key_states.new_zeros(shape))
-            self.values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
+            layer.keys = key_states.new_zeros(shape)
+            layer.values = value_states.new_zeros((*shape[:3], value_states.shape[3]))
+            self.layers.append(layer)
+        keys, values = self.layers[layer_idx].keys, self.layers[layer_idx].values
         keys[self.rows, :, self.positions] = key_states.transpose(1, 2)
         values[self.rows, :, self.positions] = value_states.transpose(1, 2)
         if self.fresh:
@@ -69,8 +69,8 @@ class SlotCache(Cache):
     def select(self, rows: Tensor) -> None:
         """Keep these rows only."""
         self.shape = (len(rows), self.shape[1])
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
 
 class CachedModel:
@@ -86,6 +86,16 @@ class CachedModel:
         self.cache = SlotCache(rows, slots)
         self.warm: set[int] = set()  # tokens per row of the passes that there have been
         self.graphs: dict[int, Graph] = {}  # by tokens per row
+
+    def begin(self, tokens: Tensor, prompt_lengths: Tensor) -> None:
+        """Fill the cache from prompts [B, T], right-padded; those of like length together.
+
+        Slots behind a short prompt are overwritten later.
+        """
+        for part in prompt_lengths.argsort().split(PREFILL_ROWS):
+            width = int(prompt_lengths[part].max())
+            positions = torch.arange(width, device=part.device).expand(len(part), -1)
+            self.states(tokens[part, :width], positions, used=width, rows=part)
 
     def states(
         self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
@@ -131,3 +141,6 @@ class CachedModel:
             past_key_values=self.cache,
             use_cache=True,
         )
+
+
+PREFILL_ROWS = 32

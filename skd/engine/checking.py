@@ -16,17 +16,32 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.cache import CachedModel
+from skd.engine.cached_sources import CachedEncoderDecoder
 from skd.engine.positions import attention_breaks, limits, require_positions, text_config
+from skd.engine.sources import decoder_start
 from skd.engine.states import decoder_of, evaluating, head
 from skd.errors import UserError
 
 _SHORT = (8, 6)  # tokens of the two rows that every model is tried on
 _STEPS = (3, 1, 1)  # tokens of each pass after the prompts
+_BEGINS = ((0, 2, 4), (0, 1, 2))  # where the passes of two rows behind sources begin
+_AT_ONCE = 3  # tokens of each of them
 _IDS = 64  # the tokens tried are the first ones, which are no images or sounds
 # The largest share by which a state may differ. Half precision rounds differently in pieces, and a
 # mixture of experts may choose others there, so that the middle of a row's errors counts.
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 _HALF_TOLERANCE = 0.1
+
+# What a model raises that reads no such masks, positions or caches
+_FAULTS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 _checked: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
 
@@ -37,14 +52,18 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
 
     What has been checked costs nothing again.
     """
-    require_positions(model, reach, cached=True)
-    lengths = probe_lengths(model, reach)
+    difference, lengths = _difference, [*_SHORT]
+    if model.config.is_encoder_decoder:
+        difference = _difference_behind_sources
+    else:
+        require_positions(model, reach, cached=True)
+        lengths = probe_lengths(model, reach)
     if max(lengths) <= _checked.get(model, 0):
         return
     try:
         with evaluating(model), torch.autocast(model.device.type, enabled=False):
-            reason = _difference(model, lengths)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = difference(model, lengths)
+    except _FAULTS as error:
         reason = f"{type(error).__name__}: {error}"
     if reason:
         raise UserError(
@@ -58,8 +77,11 @@ def check_reach(
     models: Sequence[PreTrainedModel], prompts: Sequence[Sequence[int]], noise: Tensor
 ) -> None:
     """`check_decoder` for as many positions as the longest row may come to."""
+    longest, response = max(map(len, prompts)), noise.shape[-1]
     for model in models:
-        check_decoder(model, max(map(len, prompts)) + noise.shape[-1])
+        check_decoder(model, longest + response)
+        if start := len(decoder_start(model)):  # its encoder and its decoder count apart
+            require_positions(model, max(longest - start, start + response), cached=True)
 
 
 def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:
@@ -74,9 +96,7 @@ def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:
 
 def _difference(model: PreTrainedModel, lengths: list[int]) -> str | None:
     """What is not the same, in words."""
-    source = torch.Generator().manual_seed(0)
-    ids = min(_IDS, text_config(model).vocab_size)
-    tokens = torch.randint(ids, (len(lengths), max(lengths)), generator=source).to(model.device)
+    tokens = _tokens(model, len(lengths), max(lengths))
     rows = [row[:length][None] for row, length in zip(tokens, lengths, strict=True)]
     decoder = decoder_of(model)
     wanted = [decoder(input_ids=row, use_cache=False).last_hidden_state[0] for row in rows]
@@ -89,6 +109,46 @@ def _difference(model: PreTrainedModel, lengths: list[int]) -> str | None:
         if not _same(one.double(), other.double(), model.dtype):
             return f"its states through the cache are not those of its own pass at {length} tokens"
     return None
+
+
+def _difference_behind_sources(model: PreTrainedModel, lengths: list[int]) -> str | None:
+    """The same of an encoder–decoder: responses behind sources of these lengths.
+
+    One row is ahead of the other, which is taken back by some tokens between passes.
+    """
+    start = torch.tensor(decoder_start(model), device=model.device)
+    width = _BEGINS[0][-1] + _AT_ONCE
+    drawn = _tokens(model, len(lengths), max(lengths) + width)
+    sources = [row[:length] for row, length in zip(drawn, lengths, strict=True)]
+    own = [torch.cat([start, row[-width:]]) for row in drawn]  # what the decoder reads
+    wanted = [
+        model(input_ids=source[None], decoder_input_ids=read[None], use_cache=False).logits[0]
+        for source, read in zip(sources, own, strict=True)
+    ]
+    rows = [torch.cat(row) for row in zip(sources, own, strict=True)]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, True)
+    prompts = torch.tensor(lengths, device=model.device)[:, None] + len(start)
+    caches = CachedEncoderDecoder(model, *tokens.shape)
+    caches.begin(tokens, prompts[:, 0])
+    made = torch.zeros_like(torch.stack(wanted))
+    for begins in zip(*_BEGINS, strict=True):
+        at = torch.tensor(begins, device=model.device)[:, None] + len(start) - 1
+        at = at + torch.arange(_AT_ONCE, device=model.device)
+        slots = prompts - len(start) + at
+        states = caches.states(tokens.gather(1, slots), slots, int(slots.max()) + 1)
+        logits = head(model, states.flatten(0, 1)).view(*at.shape, -1)
+        made.scatter_(1, at[..., None].expand_as(logits), logits)
+    for own_begins, one, other in zip(_BEGINS, made, wanted, strict=True):
+        passed = slice(len(start) - 1, len(start) - 1 + own_begins[-1] + _AT_ONCE)
+        if not _same(one[passed].double(), other[passed].double(), model.dtype):
+            return "its logits through the caches are not those of its own pass"
+    return None
+
+
+def _tokens(model: PreTrainedModel, rows: int, width: int) -> Tensor:
+    source = torch.Generator().manual_seed(0)
+    ids = min(_IDS, text_config(model).vocab_size)
+    return torch.randint(ids, (rows, width), generator=source).to(model.device)
 
 
 def _same(made: Tensor, wanted: Tensor, dtype: torch.dtype) -> bool:

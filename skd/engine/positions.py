@@ -28,7 +28,8 @@ class Limit:
 
 def text_config(model: PreTrainedModel) -> PretrainedConfig:
     """The decoder's own config: a model that also reads images has one for each kind of input."""
-    return model.config.get_text_config(decoder=True)
+    config: PretrainedConfig = model.config
+    return config if config.is_encoder_decoder else config.get_text_config(decoder=True)
 
 
 def attention_breaks(model: PreTrainedModel) -> list[int]:
@@ -54,13 +55,14 @@ def require_positions(model: PreTrainedModel, positions: int, cached: bool) -> N
 def require_budget(model: PreTrainedModel, prompt: int, response: int) -> None:
     """Raise `UserError` unless prompts and responses of these lengths fit the model's positions."""
     end = getattr(text_config(model), "max_position_embeddings", None)
-    if end is not None and prompt + response > end:
+    # An encoder–decoder counts them apart.
+    needed = max(prompt, response) if model.config.is_encoder_decoder else prompt + response
+    if end is not None and needed > end:
         raise UserError(
             f"{type(model).__name__} was made for {end} positions: max_prompt_tokens={prompt} and "
-            f"max_new_tokens={response} are {prompt + response}; lower them under `budget` in "
-            "params.yaml"
+            f"max_new_tokens={response} need {needed}; lower them under `budget` in params.yaml"
         )
-    require_positions(model, prompt + response, cached=True)
+    require_positions(model, needed, cached=True)
 
 
 def limits(model: PreTrainedModel) -> list[Limit]:

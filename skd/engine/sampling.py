@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from skd.engine.acceptance import ACCEPT, Proposals, replacement, scheduled
 from skd.engine.cache import CachedModel
+from skd.engine.cached_sources import cached
 from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw, rank
 from skd.engine.meter import Phase, Stopwatch, wait
@@ -82,41 +83,30 @@ def sample(
     done: list[Rows] = []
     cost = Cost(Stopwatch(student.device))
     with evaluating(*models):
-        cached = [CachedModel(model, *rows.tokens.shape) for model in models]
-        for model, phase in zip(cached, (Phase.SAMPLING, Phase.TEACHER), strict=False):
-            prefill(model, rows)
+        caches = [cached(model, rows.tokens.shape) for model in models]
+        for model, phase in zip(caches, (Phase.SAMPLING, Phase.TEACHER), strict=False):
+            model.begin(rows.tokens, rows.prompt_lengths)
             cost.watch.lap(phase)
         live = len(rows.alive)
         while live:
-            live = _block(cached, rows, live, vocabulary, sampling, interleaving, pace, cost)
-            rows = drop_finished(rows, live, cached, done)
+            live = _block(caches, rows, live, vocabulary, sampling, interleaving, pace, cost)
+            rows = drop_finished(rows, live, caches, done)
     return gather([*done, rows], vocabulary, cost, interleaved=interleaving is not None)
 
 
-def prefill(model: CachedModel, rows: Rows) -> None:
-    """Fill a cache from the prompts, those of like length together.
-
-    Slots behind a short prompt are overwritten later.
-    """
-    for part in rows.prompt_lengths.argsort().split(PREFILL_ROWS):
-        width = int(rows.prompt_lengths[part].max())
-        positions = torch.arange(width, device=part.device).expand(len(part), -1)
-        model.states(rows.tokens[part, :width], positions, used=width, rows=part)
-
-
-def drop_finished(rows: Rows, live: int, cached: Sequence[CachedModel], done: list[Rows]) -> Rows:
+def drop_finished(rows: Rows, live: int, caches: Sequence[CachedModel], done: list[Rows]) -> Rows:
     """The rows to go on with: finished ones move to `done` once they are worth the copy."""
     if (finished := rows.finished(live)) is None:
         return rows
     done.append(rows.take(finished))
     others = rows.alive.nonzero().squeeze(1)
-    for model in cached:
+    for model in caches:
         model.select(others)
     return rows.take(others)
 
 
 def _block(
-    cached: list[CachedModel],
+    caches: list[CachedModel],
     rows: Rows,
     live: int,
     vocabulary: Vocabulary,
@@ -134,14 +124,14 @@ def _block(
     gamma = pace.block_size
     positions = rows.known[:, None] + torch.arange(gamma, device=rows.known.device)  # [B, γ]
     used = int(positions.max())
-    drawn_from = _propose(cached[0], rows, vocabulary, sampling, positions, used)
+    drawn_from = _propose(caches[0], rows, vocabulary, sampling, positions, used)
     usable = rows.usable(positions, vocabulary.eos)
     cost.student_tokens += live * gamma
     wait(positions.device)
     cost.watch.lap(Phase.SAMPLING)
     kept = usable
     if interleaving is not None:
-        proposals = _verify(cached[1], rows, vocabulary, positions, used, drawn_from)
+        proposals = _verify(caches[1], rows, vocabulary, positions, used, drawn_from)
         accepted = _accept(rows, proposals, interleaving, positions)
         kept = usable & accepted.int().cumprod(-1).bool()
         _replace(rows, usable & ~kept, proposals, interleaving, positions)
@@ -232,6 +222,3 @@ def allowed(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     if not vocabulary.forbidden:
         return cut
     return cut.index_fill(1, ids_on(vocabulary.forbidden, cut.device), -torch.inf)
-
-
-PREFILL_ROWS = 32

@@ -1,4 +1,4 @@
-"""A causal LM in two halves: its decoder's final hidden states, and its head over them.
+"""A model in two halves: its decoder's final hidden states, and its head over them.
 
 States are [.., d] where logits are [.., V], so they can be kept, and the head is applied where
 it is needed: never at prompt tokens, and a chunk at a time. Any unmodified Hugging Face
@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from skd.engine.positions import require_positions, text_config
 from skd.engine.sequences import TokenBatch
+from skd.engine.sources import states_of_rows
 from skd.errors import UserError
 
 
@@ -74,6 +75,8 @@ def evaluating(*models: PreTrainedModel) -> Iterator[None]:
 @torch.no_grad()
 def states_width(model: PreTrainedModel) -> int:
     """d of the final states. OPT-350m's are narrower than its layers: no config says how much."""
+    if model.config.is_encoder_decoder:
+        return int(model.config.hidden_size)
     if model not in _WIDTHS:
         start = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         with evaluating(model):
@@ -101,7 +104,7 @@ def head(model: PreTrainedModel, states: Tensor) -> Tensor:
     given = _Given(last_hidden_state=states[None])
     body.forward = lambda *_, **__: given
     try:
-        output = model(input_ids=_NO_TOKENS, use_cache=False, **_plain(model))
+        output = model(**_no_tokens(model, given), use_cache=False, **_plain(model))
     finally:
         if shadowed is None:
             del body.forward
@@ -138,11 +141,20 @@ def _plain(model: PreTrainedModel) -> dict[str, bool]:
     return {"output_router_logits": False} if hasattr(model.config, "output_router_logits") else {}
 
 
+def _no_tokens(model: PreTrainedModel, encoded: _Given) -> dict[str, Any]:
+    """An encoder–decoder would ask its encoder too, unless it is told what that said."""
+    if model.config.is_encoder_decoder:
+        return {"encoder_outputs": (encoded[0],), "decoder_input_ids": _NO_TOKENS}
+    return {"input_ids": _NO_TOKENS}
+
+
 _NO_TOKENS = torch.empty(1, 0, dtype=torch.long)
 
 
 def batch_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
     """[B, L, d] states of a right-padded batch; those at padding mean nothing."""
+    if model.config.is_encoder_decoder:
+        return states_of_rows(model, batch.tokens, batch.prompt_lengths, batch.lengths)
     width = batch.tokens.shape[1]
     require_positions(model, width, cached=False)
     positions = torch.arange(width, device=batch.tokens.device)[None]

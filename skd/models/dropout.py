@@ -34,10 +34,13 @@ def drops_out(model: PreTrainedModel) -> bool:
     config = text_config(model)
     size = min(_PROBE, getattr(config, "max_position_embeddings", _PROBE))
     tokens = torch.arange(size, device=model.device)[None] % config.vocab_size
+    asked = {"input_ids": tokens}
+    if model.config.is_encoder_decoder:
+        asked["decoder_input_ids"] = tokens
     with evaluating(model):
-        still = model(input_ids=tokens, use_cache=False).logits
+        still = model(**asked, use_cache=False).logits
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
             model.train()
-            return not torch.equal(model(input_ids=tokens, use_cache=False).logits, still)
+            return not torch.equal(model(**asked, use_cache=False).logits, still)

@@ -1,4 +1,4 @@
-"""From rows of text to ids and back, through the tokenizer's chat template.
+"""From rows of text to ids and back, through the chat template, or as a source for an encoder.
 
 The only place where a prompt is rendered and where a length budget is applied. Knows no
 models and no methods.
@@ -29,21 +29,29 @@ class Encoded:
 
 
 def encode(
-    rows: Sequence[ExampleRow], template: str, tokenizer: PreTrainedTokenizerBase, budget: Budget
+    rows: Sequence[ExampleRow],
+    template: str,
+    tokenizer: PreTrainedTokenizerBase,
+    budget: Budget,
+    start: tuple[int, ...] = (),
 ) -> Encoded:
     """Tokenise prompts and targets.
+
+    start: what an encoder–decoder's decoder begins with, behind each source; (): for a decoder.
 
     Raises `UserError` for a prompt over `budget.max_prompt_tokens` under `too_long: error`.
     A target over `max_new_tokens` is cut and then has no end-of-sequence token.
     """
-    prompts = encode_prompts([row["source"] for row in rows], template, tokenizer)
-    targets = _tokenise([row["target"] for row in rows], tokenizer)
+    prompts = encode_prompts([row["source"] for row in rows], template, tokenizer, start)
+    targets: list[list[int]] = tokenizer(
+        text_target=[row["target"] for row in rows], add_special_tokens=False
+    ).input_ids
     end = end_of_turn(tokenizer)
     kept: list[ExampleRow] = []
     examples = []
     cut = 0
     for row, prompt, target in zip(rows, prompts, targets, strict=True):
-        fitted = _fit(row, prompt, template, tokenizer, budget)
+        fitted = _fit(row, prompt, template, tokenizer, budget, start)
         if fitted is None:
             continue
         response = (*target, end)
@@ -69,6 +77,7 @@ def _fit(
     template: str,
     tokenizer: PreTrainedTokenizerBase,
     budget: Budget,
+    start: tuple[int, ...],
 ) -> list[int] | None:
     """The prompt within its budget, by `budget.too_long`; None: drop the row."""
     if len(prompt) <= budget.max_prompt_tokens:
@@ -81,12 +90,13 @@ def _fit(
         )
     if budget.too_long == "drop":
         return None
-    # The end of the SOURCE goes, never the end of the prompt: that is the generation header.
+    # The end of the SOURCE goes, never the end of the prompt: that is the generation header, or
+    # what a decoder begins with.
     source = _tokenise([row["source"]], tokenizer)[0]
     over = len(prompt) - budget.max_prompt_tokens
     while over < len(source):
         text = tokenizer.decode(source[: len(source) - over])
-        shorter = encode_prompts([text], template, tokenizer)[0]
+        shorter = encode_prompts([text], template, tokenizer, start)[0]
         if len(shorter) <= budget.max_prompt_tokens:
             return shorter
         over += len(shorter) - budget.max_prompt_tokens
@@ -94,12 +104,17 @@ def _fit(
 
 
 def encode_prompts(
-    sources: Sequence[str], template: str, tokenizer: PreTrainedTokenizerBase
+    sources: Sequence[str],
+    template: str,
+    tokenizer: PreTrainedTokenizerBase,
+    start: tuple[int, ...] = (),
 ) -> list[list[int]]:
     """The ids of each prompt, the header of the answer at its end; of any length."""
     turns = [template.replace("{source}", source) for source in sources]
+    if start:
+        return [[*ids, *start] for ids in _tokenise(turns, tokenizer, special=True)]
     if tokenizer.chat_template is None:
-        return _tokenise([f"{turn}\n" for turn in turns], tokenizer, bos=True)
+        return _tokenise([f"{turn}\n" for turn in turns], tokenizer, special=True)
     rendered = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": turn}], tokenize=False, add_generation_prompt=True
@@ -110,8 +125,8 @@ def encode_prompts(
 
 
 def _tokenise(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, bos: bool = False
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, special: bool = False
 ) -> list[list[int]]:
     # A template writes its own special tokens; adding them twice would start with two.
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=bos).input_ids
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=special).input_ids
     return ids

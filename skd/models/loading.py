@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,6 +23,8 @@ from transformers import (
 from skd.engine.positions import text_config
 from skd.errors import UserError
 from skd.models.dropout import drops_out, set_dropout
+from skd.models.pairs import first_of_targets
+from skd.models.settings import Languages
 from skd.results.files import read_result, write_result
 from skd.results.pair import ModelSize
 from skd.settings import STRICT
@@ -35,24 +38,32 @@ def load_model(
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     dropout: float = 0.0,
 ) -> PreTrainedModel:
-    """A causal LM from a model folder, in evaluation mode. Raises `UserError` when it cannot.
+    """A model of either kind from its folder, in evaluation mode.
 
     dropout: what it leaves out while it trains, wherever its family has dropout; what its own
     config says of that is not taken.
+
+    Raises `UserError` when it cannot.
     """
     where, options = _resolve(folder)
     try:
         config = AutoConfig.from_pretrained(where, **options)
-        text = config.get_text_config(decoder=True)
+        kind, text = AutoModelForCausalLM, config
+        if config.is_encoder_decoder:
+            kind = AutoModelForSeq2SeqLM
+        else:
+            text = config.get_text_config(decoder=True)
         set_dropout(text, dropout)
         if getattr(text, "attn_logit_softcapping", None) is not None:  # fused kernels do without
             options["attn_implementation"] = "eager"
-        model = AutoModelForCausalLM.from_pretrained(
+        model = kind.from_pretrained(
             where, config=config, dtype=dtype, use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(where, error) from error
     model = model.to(device).eval()
+    if config.is_encoder_decoder:
+        _force_first_of_targets(model, load_tokenizer(folder))
     if dropout and not drops_out(model):
         raise UserError(
             f"{where}: a {type(model).__name__} has no dropout while it trains; set "
@@ -61,12 +72,40 @@ def load_model(
     return model
 
 
+def is_encoder_decoder(folder: Path) -> bool:
+    """Whether the folder's model has an encoder. Raises `UserError` without a config."""
+    where, options = _resolve(folder)
+    try:
+        return bool(AutoConfig.from_pretrained(where, **options).is_encoder_decoder)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(where, error) from error
+
+
+def _force_first_of_targets(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say where the library looks for it what follows the start token. It is saved with the model.
+
+    Raises `UserError` where that is more than one token.
+    """
+    first = first_of_targets(tokenizer)
+    if len(first) > 1:
+        raise UserError(
+            f"{type(tokenizer).__name__} puts {len(first)} special tokens before a target; of a "
+            "decoder's first tokens one can be forced"
+        )
+    model.generation_config.forced_bos_token_id = first[0] if first else None
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     where, options = _resolve(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        languages = _languages(folder)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options, **languages)
     except (OSError, ValueError) as error:
         raise _cannot_load(where, error) from error
+    except KeyError as error:  # M2M-100 looks its codes up at once
+        raise _no_such_language(where, error) from error
+    if languages:
+        _check_languages(tokenizer, where)
     template = folder / "chat_template.jinja"
     if template.exists():  # a pair's shared template stands beside the reference
         tokenizer.chat_template = template.read_text(encoding="utf-8")
@@ -84,6 +123,8 @@ class ModelReference:
     # A commit of the Hub
     revision: str | None = None
     trust_remote_code: bool = False
+    # That the tokenizer is set to
+    languages: Languages | None = None
 
 
 def write_reference(folder: Path, reference: ModelReference) -> None:
@@ -110,6 +151,26 @@ def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
             f"{reference.path}: no such model folder; correct models.*.path in params.yaml"
         )
     return reference.path, {"local_files_only": True, **options}
+
+
+def _languages(folder: Path) -> dict[str, str]:
+    """As tokenizers name them. A folder that holds its own tokenizer has them there."""
+    if not (folder / REFERENCE).exists() or (asked := read_reference(folder).languages) is None:
+        return {}
+    return {"src_lang": asked.source, "tgt_lang": asked.target}
+
+
+def _check_languages(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    around = {*tokenizer("").input_ids, *tokenizer(text_target="").input_ids}
+    if not hasattr(tokenizer, "src_lang") or tokenizer.unk_token_id in around:
+        raise _no_such_language(where, type(tokenizer).__name__)
+
+
+def _no_such_language(where: str, what: object) -> UserError:
+    return UserError(
+        f"{where}: the tokenizer does not know the codes of models.languages ({what}); write them "
+        "as its README does, or remove models.languages for a model without codes"
+    )
 
 
 def _cannot_load(where: str, error: Exception) -> UserError:

@@ -39,6 +39,27 @@ def check_pair(
         )
 
 
+def check_kinds(teacher_encodes: bool, student_encodes: bool) -> None:
+    """Refuse a pair of an encoder–decoder and a decoder. Raises `UserError`."""
+    if teacher_encodes != student_encodes:
+        kinds = {True: "an encoder–decoder", False: "a decoder"}
+        raise UserError(
+            f"the teacher is {kinds[teacher_encodes]} and the student {kinds[student_encodes]}: "
+            "one reads a prompt with its encoder, the other as the begin of what it writes, so that "
+            "no prefix means the same to both; choose two of one kind"
+        )
+
+
+def check_starts(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
+    """Refuse encoder–decoders whose decoders begin unlike. Raises `UserError`."""
+    if teacher != student:
+        raise UserError(
+            f"the teacher's decoder begins with the ids {teacher}, the student's with {student}; "
+            "make decoder_start_token_id in their config.json agree, and set models.languages "
+            "where their tokenizers have codes of languages"
+        )
+
+
 def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> Vocabulary:
     """The ids that all these models share; rows of a padded embedding are left out.
 
@@ -79,6 +100,15 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end-of-sequence token")
     return int(tokenizer.eos_token_id)
+
+
+def first_of_targets(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The special ids that stand before a target's own: NLLB's code of its language, BART's bos.
+
+    An encoder–decoder's decoder reads them from the start, and samples none of them.
+    """
+    ids: list[int] = tokenizer(text_target="").input_ids
+    return tuple(ids[: ids.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in ids else ids)
 
 
 def _inverse(ids: dict[str, int]) -> dict[int, str]:

@@ -89,6 +89,13 @@ StudentModel = Annotated[
 
 
 @dataclass(frozen=True, config=STRICT)
+class Languages:
+    # Codes as the pair's tokenizer has them: asm_Beng and eng_Latn for NLLB, as and en for M2M-100
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class Models:
     teacher: Annotated[ProceduralModel | FolderModel | HubModel, Field(discriminator="kind")]
     student: StudentModel
@@ -97,3 +104,9 @@ class Models:
     trust_remote_code: bool = False
     # Teacher: use its template for both
     template_mismatch: Literal["error", "teacher"] = "error"
+    # Of an encoder–decoder pair whose tokenizer has codes of languages; None: as it stands there
+    languages: Languages | None = None
+
+    def __post_init__(self) -> None:
+        if self.languages is not None and isinstance(self.teacher, ProceduralModel):
+            raise ValueError("languages are for tokenizers that have codes of them; remove it")

@@ -53,3 +53,5 @@ class PairResult:
     chat_template: bool
     # Of a student made of the teacher's layers; None: it is another model
     layers: LayerChoice | None = None
+    # Whether both have an encoder
+    encoder_decoder: bool = False

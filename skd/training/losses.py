@@ -193,7 +193,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
         def chunk(tokens: slice) -> tuple[Tensor, Tensor]:
             chunk_states = states[tokens].detach().requires_grad_(wanted)
-            products, logits = _student_logits(model, chunk_states, size)
+            read, products, logits = _student_logits(model, chunk_states, size)
             # Autograd does not see that the logits' memory is written over: no family's head saves
             # its logits for the backward pass.
             losses, kls = _losses_and_gradient_(
@@ -201,7 +201,7 @@ class _ChunkedLoss(torch.autograd.Function):
             )
             if wanted:
                 by_products = _through_the_head(logits, products)
-                _add_product(by_products, chunk_states.detach(), model, gradients, tokens)
+                _add_product(by_products, chunk_states, read, model, gradients, tokens)
             return losses, kls
 
         step = _tokens_at_once(CHUNK_LOGITS, states.device, size)
@@ -225,22 +225,28 @@ class _ChunkedLoss(torch.autograd.Function):
         return (None, None, None, None, *scaled)
 
 
-def _student_logits(model: PreTrainedModel, states: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The output embedding's products [1, n, rows of it], and the logits [n, size] made of them.
+def _student_logits(
+    model: PreTrainedModel, states: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the output embedding reads [1, n, d], what it gives [1, n, rows of it], and the logits
+    [n, size] made of that.
 
-    Families differ in what they do between the two: Gemma 2 caps, Granite divides.
+    Families differ in what they do before and behind it: T5 scales its states, Gemma 2 caps and
+    Granite divides its products.
     """
-    with torch.set_grad_enabled(states.requires_grad), _embedding_output(model) as seen:
+    with torch.set_grad_enabled(states.requires_grad), _embedding_call(model) as seen:
         logits = Predictions(model, states).logits(slice(None), size)
-    (products,) = seen
-    return products, logits
+    ((read, products),) = seen
+    return read, products, logits
 
 
 @contextmanager
-def _embedding_output(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Collects what the output embedding gives meanwhile."""
-    seen: list[Tensor] = []
-    hook = model.get_output_embeddings().register_forward_hook(lambda *call: seen.append(call[2]))
+def _embedding_call(model: PreTrainedModel) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collects what the output embedding reads and gives meanwhile."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = model.get_output_embeddings().register_forward_hook(
+        lambda _, given, made: seen.append((given[0], made))
+    )
     try:
         yield seen
     finally:
@@ -278,27 +284,30 @@ def _through_the_head(logits: Tensor, products: Tensor) -> Tensor:
 def _add_product(
     by_products: Tensor,
     states: Tensor,
+    read: Tensor,
     model: PreTrainedModel,
     gradients: Sequence[Tensor | None],
     tokens: slice,
 ) -> None:
-    """Add the gradients of products = states @ weight.T (+ bias), by hand.
+    """Add the gradients of products = read @ weight.T (+ bias), by hand.
 
     Autograd would make a second copy of the weight's gradient for each chunk.
 
     Args:
         by_products: [n, rows of the embedding] in the dtype that the product was computed in.
+        read: [1, n, d] what the output embedding read, a function of the chunk's states [n, d].
         gradients: of the states, the weight and, where there is one, the bias.
     """
     embedding = model.get_output_embeddings()
     by_states, by_weight, *by_bias = gradients
     if by_states is not None:
         weight = embedding.weight.to(by_products.dtype)
-        by_states[tokens] = (by_products @ weight).to(by_states.dtype)
+        by_read = (by_products @ weight).to(read.dtype)[None]
+        by_states[tokens] = torch.autograd.grad(read, states, by_read)[0]
     if by_weight is not None and by_weight.dtype == by_products.dtype:
-        by_weight.addmm_(by_products.T, states)
+        by_weight.addmm_(by_products.T, read[0].detach())
     elif by_weight is not None:
-        by_weight += by_products.T @ states.to(by_products.dtype)
+        by_weight += by_products.T @ read[0].detach().to(by_products.dtype)
     for bias in by_bias:
         if bias is not None:
             bias += by_products.sum(0)

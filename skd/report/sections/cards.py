@@ -45,6 +45,7 @@ def _card(
     layers = layers_section(results.pair.layers, results.pair.teacher.size.layers)
     first = results.seeds[0]
     seeds = ", ".join(map(str, results.seeds))
+    auto = "AutoModelForSeq2SeqLM" if results.pair.encoder_decoder else "AutoModelForCausalLM"
     return f"""{front_matter(results, task, method)}
 # {task.name}, `{method}`
 
@@ -85,10 +86,10 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 ## Load
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 folder = "{folder}/{first}"  # the last part is the seed
-model = AutoModelForCausalLM.from_pretrained(folder)
+model = {auto}.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 prompt = {task.card.prompt!r}.replace("{{source}}", "…")
 ```

@@ -30,6 +30,7 @@ HUB_LICENCES = frozenset({
     "mpl-2.0", "epl-2.0", "eupl-1.2", "odc-by", "pddl", "odbl", "unlicense", "gemma", "llama2",
     "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4",
 })  # fmt: skip
+HUB_TASKS = frozenset({"translation", "summarization"})
 HUB_METRICS = {  # ours -> the Hub's
     "sentence_chrf": "chrf",
     "chrf": "chrf",
@@ -64,7 +65,7 @@ def licence_section(results: ExperimentResults, task: TaskResults) -> str:
 def front_matter(results: ExperimentResults, task: TaskResults, method: str) -> str:
     fields = {
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": _pipeline(results, task),
         **_licence(licences(results, task).values()),
         "base_model": [name for name in [results.pair.student.origin.id] if name],
         "datasets": [name for name in [_data_set(task)] if name],
@@ -73,6 +74,13 @@ def front_matter(results: ExperimentResults, task: TaskResults, method: str) -> 
     }
     known = {key: value for key, value in fields.items() if value}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _pipeline(results: ExperimentResults, task: TaskResults) -> str:
+    """The Hub's name of what the model does: an encoder–decoder is looked for by its task."""
+    if not results.pair.encoder_decoder:
+        return "text-generation"
+    return task.kind if task.kind in HUB_TASKS else "text2text-generation"
 
 
 def _licence(names: Any) -> dict[str, str]:

@@ -45,7 +45,7 @@ def check_kinds(teacher_encodes: bool, student_encodes: bool) -> None:
         kinds = {True: "an encoder–decoder", False: "a decoder"}
         raise UserError(
             f"the teacher is {kinds[teacher_encodes]} and the student {kinds[student_encodes]}: "
-            "one reads a prompt with its encoder, the other as the begin of what it writes, so that "
+            "one encodes a prompt, the other goes on writing it, so that "
             "no prefix means the same to both; choose two of one kind"
         )
 

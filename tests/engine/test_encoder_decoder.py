@@ -97,7 +97,7 @@ def own_logits(one: PreTrainedModel, batch) -> torch.Tensor:
 
 # ------------------------------------------------------------------- the algorithm
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("gamma", [1, 3, "auto"])
+@pytest.mark.parametrize("gamma", [1, 3])
 def test_blocks_emit_the_tokens_of_the_token_level_reference(family, gamma) -> None:
     rule = RULES[0]
     start = len(decoder_start(model(family, 1)))
@@ -261,7 +261,7 @@ def test_the_loss_and_its_gradients_are_those_of_whole_logits(family) -> None:
 
 # ------------------------------------------------------------------- decoding
 @pytest.mark.parametrize("family", ["t5", "m2m100", "marian", "bart"])
-@pytest.mark.parametrize("gamma", [1, 3, "auto"])
+@pytest.mark.parametrize("gamma", [1, "auto"])
 def test_speculative_decoding_gives_the_teachers_own_output(family, gamma) -> None:
     rows, noise = rows_of(family, 5), noise_for(5)
     draft, teacher = model(family, 1), model(family, 2)

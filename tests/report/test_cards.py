@@ -73,6 +73,18 @@ def test_everything_of_one_licence_and_the_front_matter_is_the_hubs(card):
     assert ModelCard(str(made)).data.to_dict() == made.data.to_dict()
 
 
+def test_an_encoder_decoder_is_loaded_as_one_and_listed_under_its_task(make_tree):
+    root = make_tree({"sft": 50, "skd": 70}, {"translation": "translation"}, n=3)
+    path = root / "metrics" / "base.json"
+    result = json.loads(path.read_text()) | {"encoder_decoder": True}
+    path.write_text(json.dumps(result))
+    experiment = load(root / "params.yaml").experiment
+    run = read_experiment(root, experiment.tasks, experiment.methods, experiment.seeds)
+    made = ModelCard(cards(run, FOUND)["translation-skd.md"])
+    assert made.data.pipeline_tag == "translation"
+    assert "model = AutoModelForSeq2SeqLM.from_pretrained(folder)" in made.text
+
+
 def test_a_set_of_other_origin_stands_in_the_cards_of_the_students_it_tested(make_tree):
     methods = {"sft": 50, "skd": {"arithmetic": 70, "translation": 70, "svamp": 40}}
     tasks = {"arithmetic": "arithmetic", "translation": "translation"}

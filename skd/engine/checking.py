@@ -52,12 +52,10 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
 
     What has been checked costs nothing again.
     """
-    difference, lengths = _difference, [*_SHORT]
+    require_positions(model, reach, cached=True)
+    lengths, difference = probe_lengths(model, reach), _difference
     if model.config.is_encoder_decoder:
-        difference = _difference_behind_sources
-    else:
-        require_positions(model, reach, cached=True)
-        lengths = probe_lengths(model, reach)
+        lengths, difference = [*_SHORT], _difference_behind_sources
     if max(lengths) <= _checked.get(model, 0):
         return
     try:
@@ -76,12 +74,15 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
 def check_reach(
     models: Sequence[PreTrainedModel], prompts: Sequence[Sequence[int]], noise: Tensor
 ) -> None:
-    """`check_decoder` for as many positions as the longest row may come to."""
-    longest, response = max(map(len, prompts)), noise.shape[-1]
+    """`check_decoder` for as many positions as the longest row may come to.
+
+    An encoder–decoder counts those of its source and of its response apart.
+    """
+    prompt, response = max(map(len, prompts)), noise.shape[-1]
     for model in models:
-        check_decoder(model, longest + response)
-        if start := len(decoder_start(model)):  # its encoder and its decoder count apart
-            require_positions(model, max(longest - start, start + response), cached=True)
+        start = len(decoder_start(model))
+        reach = max(prompt - start, start + response) if start else prompt + response
+        check_decoder(model, reach)
 
 
 def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:

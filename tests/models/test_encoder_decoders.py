@@ -178,8 +178,9 @@ def test_families_may_differ_where_ids_and_starts_agree(tmp_path) -> None:
 def test_a_student_of_an_encoder_decoders_layers_is_refused(tmp_path) -> None:
     teacher = put(tmp_path / "t", "t5", plain_tokenizer())
     models = Models(FolderModel("folder", str(teacher)), LayersModel("layers", [0]))
+    machine = Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
     with pytest.raises(UserError, match=r"models\.student: layers are kept of decoders alone"):
-        materialise(tmp_path / "s", "models.student", models.student, models, teacher)
+        materialise(tmp_path / "s", "models.student", models.student, models, teacher, [], machine)
 
 
 # ------------------------------------------------------------------- runs

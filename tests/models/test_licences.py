@@ -9,11 +9,16 @@ import pytest
 import torch
 
 from pipelines.parameters import read_parameters
+from pipelines.runs.inputs import DATA
 from pipelines.stages.base import Parameters, base, origin
+from skd.data.settings import Procedural
+from skd.files import jsonl, write_text
 from skd.models import licences
 from skd.models.loading import ModelReference, write_reference
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import FolderModel, HubModel, LayersModel, StudentModel
+from skd.results.data import DataCard, Duplicates
+from skd.results.files import write_result
 from skd.results.pair import ModelOrigin, PairResult
 from tests.tiny import build
 
@@ -73,6 +78,13 @@ def parameters(tmp_path, monkeypatch) -> Parameters:
     model.save_pretrained("big")
     tokenizer.save_pretrained("big")
     Path("big/README.md").write_text("---\nlicense: gemma\n---\n")
+    for task in parameters.tasks:
+        source = Procedural("procedural")
+        kept = Duplicates(0, 0, 0)
+        card = DataCard("translation", None, "{source}", source, None, {}, kept, 0, "")
+        write_result(DATA / task / "card.json", card)
+        rows = [{"id": f"{i}", "source": f"some {i}", "target": "text"} for i in range(8)]
+        write_text(DATA / task / "train.jsonl", jsonl(rows))
     return parameters
 
 
@@ -83,7 +95,11 @@ def of(parameters: Parameters, teacher: FolderModel, student: StudentModel) -> P
 
 
 def test_a_folders_readme_is_recorded_and_a_part_of_it_has_its_licence(parameters):
-    pair = of(parameters, FolderModel("folder", "big"), LayersModel("layers", [0, 2]))
+    pair = of(
+        parameters,
+        FolderModel("folder", "big"),
+        LayersModel("layers", [0, 2], calibration_rows=2, heal=None),
+    )
     assert pair.teacher.origin == ModelOrigin("folder", "gemma", name="big")
     assert pair.student.origin == ModelOrigin("layers", "gemma", name="big")
     assert (pair.teacher.size.layers, pair.student.size.layers) == (3, 2)

@@ -63,13 +63,22 @@ def check_starts(teacher: tuple[int, ...], student: tuple[int, ...]) -> None:
 def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> Vocabulary:
     """The ids that all these models share; rows of a padded embedding are left out.
 
+    So are special tokens behind a model's rows, which it cannot emit: Gemma 3's text models have
+    none for the image token of their family's tokenizer.
+
     Raises `UserError` for a model with too few rows, and for an end that is no token.
     """
     ids = set(tokenizer.get_vocab().values())
+    rows = min(model.get_output_embeddings().weight.shape[0] for model in models)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if lacking := {i for i in ids if i >= rows} - special:
+        raise UserError(
+            f"a model has {rows} output rows for a tokenizer of {max(ids) + 1} ids, so that it "
+            f"has none for {tokenizer.convert_ids_to_tokens(min(lacking))!r}; take the tokenizer "
+            "that belongs to it"
+        )
+    ids = {i for i in ids if i < rows}
     size = max(ids) + 1
-    for model in models:
-        if (rows := model.get_output_embeddings().weight.shape[0]) < size:
-            raise UserError(f"a model has {rows} output rows for a tokenizer of {size} ids")
     eos: set[int | None] = {end_of_turn(tokenizer), tokenizer.eos_token_id}
     for model in models:
         configured = getattr(model.generation_config, "eos_token_id", None)
@@ -77,12 +86,13 @@ def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedMod
     known = sorted(i for i in eos if i is not None)
     if strange := [i for i in known if i not in ids]:
         raise UserError(
-            f"the end-of-sequence id {strange[0]} is none of the tokenizer's, so that no response "
-            "could end with it; correct eos_token_id in the model's generation_config.json"
+            f"the end-of-sequence id {strange[0]} is none of the tokenizer's that the models have, "
+            "so that no response could end with it; correct eos_token_id in the model's "
+            "generation_config.json"
         )
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else known[0]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id in ids else known[0]
     holes = set(range(size)) - ids
-    forbidden = sorted(i for i in {*tokenizer.all_special_ids, *holes, pad} - set(known))
+    forbidden = sorted({*tokenizer.all_special_ids, *holes, pad} & set(range(size)) - set(known))
     return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))
 
 

@@ -62,6 +62,21 @@ def test_the_vocabulary_counts_tokens_not_embedding_rows(tokenizer) -> None:
         common_vocabulary(tokenizer, build(vocab_size=size - 1))
 
 
+def test_special_tokens_behind_a_models_rows_are_left_out_and_other_tokens_are_not() -> None:
+    """Gemma 3: a tokenizer with an image token, a model of text without a row for it."""
+    tokenizer = train_tokenizer(TEXTS * 20, 320)
+    size = len(tokenizer)
+    model = build(vocab_size=size, eos_token_id=None)
+    plain = common_vocabulary(tokenizer, model)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    assert common_vocabulary(tokenizer, model) == plain
+    tokenizer.add_special_tokens({"pad_token": "<pad at the end>"})
+    assert common_vocabulary(tokenizer, model).pad < size
+    tokenizer.add_tokens(["word"])
+    with pytest.raises(UserError, match="none for 'word'"):
+        common_vocabulary(tokenizer, model)
+
+
 def test_every_end_id_of_either_model_ends_a_response(tokenizer) -> None:
     model = build(vocab_size=len(tokenizer))
     model.generation_config.eos_token_id = [5, 6]

@@ -220,3 +220,26 @@ def test_every_make_target_exists(name) -> None:
 )
 def test_a_name_of_nothing_is_found_out(text) -> None:
     assert absent(text) != []
+
+
+def test_the_readmes_figures_are_those_of_the_kept_report() -> None:
+    """Each row of the table on its first screen, beside the report's row of the same model."""
+    report = (ROOT / "reports/challenge/report.md").read_text(encoding="utf-8")
+    readme, kept = (
+        {row[0].strip("*` "): row[1:] for row in map(cells, text.splitlines()) if len(row) > 4}
+        for text in (
+            TEXTS["README.md"].partition("## What it found")[2].partition("| Command")[0],
+            report.partition("## Results")[2].partition("\n## ")[0],
+        )
+    )
+    methods = {name for name in readme if name in METHODS}
+    assert {"student_and_teacher", "seq_kd", "on_policy_hard"} <= methods
+    for name in (*methods, "teacher"):
+        words = [cell.rstrip("▲=▼? ") for cell in kept[name]]
+        primary = [words[0], words[2], words[4], words[6]]  # the others are shares of valid outputs
+        assert readme[name] == primary
+
+
+def cells(line: str) -> list[str]:
+    """Of a row of a Markdown table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]

@@ -61,7 +61,7 @@ def _panel(axes: Any, table: VerdictTable, reference: str) -> list[DrawnRow]:
     axes.set_ylim(-0.7, len(verdicts) - 0.3)
     axes.grid(visible=False, axis="y")
     axes.set_title(table.task.name)
-    axes.set_xlabel(f"{TITLES[table.metric]}: points over {reference}")
+    axes.set_xlabel(f"{TITLES[table.metric]}: points\nover {reference}")
     return rows
 
 

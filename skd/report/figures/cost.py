@@ -62,7 +62,7 @@ def _panel(axes: Any, task: TaskResults, reference: str) -> list[DrawnRow]:
     )  # fmt: skip
     for name, place in places.items():
         color = "black" if name == reference else PALETTE[0] if name in leading else "#8A8A8A"
-        axes.plot(*place, "o", color=color, markersize=5)
+        axes.plot(*place, "o", color=color, markersize=5, zorder=4)  # over other points' names
     seconds = [place[0] for place in places.values()]
     if max(seconds) > WIDE * min(seconds) > 0:
         axes.set_xscale("log")

@@ -28,7 +28,7 @@ from skd.training.losses import Predictions, Terms, response_loss
 from skd.training.methods import METHODS
 from skd.training.settings import Divergence
 from skd.training.teacher_cache import keep
-from tests.reference import interleaved, written_loss
+from tests.reference import Reference, interleaved, written_loss
 from tests.tiny import ENCODER_DECODERS, SIZE, VOCABULARY, build, prompts
 
 LENGTH = 10
@@ -96,26 +96,22 @@ def own_logits(one: PreTrainedModel, batch) -> torch.Tensor:
 
 
 # ------------------------------------------------------------------- the algorithm
+def references(family, rule) -> list[Reference]:
+    """Algorithm 1 token by token, row by row."""
+    teacher, student = model(family, 2), model(family, 1)
+    start, noise = len(decoder_start(student)), noise_for(5)
+    settings = (VOCABULARY, STUDENT, TEACHER, rule, LENGTH)
+    return [
+        interleaved(student, teacher, row, *settings, noise[:, i], start)
+        for i, row in enumerate(rows_of(family, 5))
+    ]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("gamma", [1, 3])
 def test_blocks_emit_the_tokens_of_the_token_level_reference(family, gamma) -> None:
     rule = RULES[0]
-    start = len(decoder_start(model(family, 1)))
-    wanted = [
-        interleaved(
-            model(family, 1),
-            model(family, 2),
-            row,
-            VOCABULARY,
-            STUDENT,
-            TEACHER,
-            rule,
-            LENGTH,
-            noise_for(5)[:, i],
-            start,
-        )
-        for i, row in enumerate(rows_of(family, 5))
-    ]
+    wanted = references(family, rule)
     rollout = rollout_of(family, rule, gamma)
     mask = rollout.batch.response_mask
     assert rollout.batch.replaced is not None
@@ -131,21 +127,7 @@ def test_blocks_emit_the_tokens_of_the_token_level_reference(family, gamma) -> N
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: f"{r.rule}-{r.replacement}")
 def test_every_rule_emits_the_tokens_of_the_reference(rule) -> None:
-    wanted = [
-        interleaved(
-            model("m2m100", 1),
-            model("m2m100", 2),
-            row,
-            VOCABULARY,
-            STUDENT,
-            TEACHER,
-            rule,
-            LENGTH,
-            noise_for(5)[:, i],
-            2,
-        ).response
-        for i, row in enumerate(rows_of("m2m100", 5))
-    ]
+    wanted = [one.response for one in references("m2m100", rule)]
     assert responses(rollout_of("m2m100", rule, 4)) == wanted
 
 

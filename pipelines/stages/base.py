@@ -155,10 +155,16 @@ def check_plan() -> None:
     stage makes, so neither may make the stage stale.
     """
     command = [sys.executable, "-m", "pipelines.plan", "--check"]
-    if subprocess.run(command, check=False).returncode:
+    status = subprocess.run(command, check=False).returncode
+    if status == 2:  # as the plan's command says
         raise UserError(
             "the experiment does not fit this device (above): change the settings named there, or "
             "set runtime.plan: false to begin anyway"
+        )
+    if status:
+        raise UserError(
+            f"the plan could not be made (above; status {status}): set runtime.plan: false to "
+            "begin without it"
         )
 
 

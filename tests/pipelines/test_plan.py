@@ -278,17 +278,37 @@ def test_the_command_names_what_it_cannot_tell(tmp_path, capsys, monkeypatch) ->
     assert "cannot be told" in shown
 
 
-def test_base_refuses_what_does_not_fit_and_asks_only_where_it_may(monkeypatch) -> None:
-    asked: list[list[str]] = []
+class Ended:
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
 
-    class Ended:
-        returncode = 2
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(2, r"does not fit this device.*plan: false"), (1, r"could not be made.*1.*plan: false")],
+)
+def test_base_begins_nothing_where_the_plan_says_no_or_fails(monkeypatch, status, words) -> None:
+    asked: list[list[str]] = []
 
     def run(command: list[str], check: bool) -> Ended:
         asked.append(command)
-        return Ended()
+        return Ended(status)
 
     monkeypatch.setattr(base.subprocess, "run", run)
-    with pytest.raises(UserError, match=r"does not fit this device.*runtime\.plan: false"):
+    monkeypatch.setattr(base, "base", lambda parameters: pytest.fail("it began"))
+    with pytest.raises(UserError, match=words):
         base.main([])
     assert asked[0][1:] == ["-m", "pipelines.plan", "--check"]
+
+
+def test_base_begins_where_the_plan_fits_or_is_not_asked(monkeypatch) -> None:
+    begun = []
+    monkeypatch.setattr(base, "base", begun.append)
+    monkeypatch.setattr(base, "write_metrics", lambda *_: None)
+    monkeypatch.setattr(base.subprocess, "run", lambda *_, **__: Ended(0))
+    base.main([])
+    parameters = replace(begun[0], runtime=replace(begun[0].runtime, plan=False))
+    monkeypatch.setattr(base, "stage_parameters", lambda *_: parameters)
+    monkeypatch.setattr(base.subprocess, "run", lambda *_, **__: pytest.fail("it was asked"))
+    base.main([])
+    assert begun[1:] == [parameters]

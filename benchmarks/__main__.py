@@ -53,22 +53,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=[*CASES, "scaling"], nargs="+", help="these cases alone")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    began = time.time()
+    began = time.monotonic()
     stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     found: dict[str, Any] = stored if arguments.only else {}
     for name in arguments.only or [*CASES, "scaling"]:
-        started, spent = time.time(), _cpu_seconds()
+        started, spent = time.monotonic(), _cpu_seconds()
         print(f"{name} … ", end="", file=sys.stderr, flush=True)
         if name == "scaling":
             found["scaling"] = scaling(min(3, arguments.runs))
         else:
             found |= CASES[name](arguments.runs)
-        took = {"wall": round(time.time() - started), "cpu": round(_cpu_seconds() - spent)}
+        took = {"wall": round(time.monotonic() - started), "cpu": round(_cpu_seconds() - spent)}
         print(f"{took['wall']} s, CPU {took['cpu']} s", file=sys.stderr, flush=True)
         found.setdefault("seconds", {})[name] = took
         found["machine"] = machine("torch", "transformers", "trl", "numpy")
         _write(found)  # after every case: an interrupted run keeps what it measured
-    print(f"{PAGE.relative_to(ROOT)} is written after {(time.time() - began) / 60:.1f} minutes")
+    print(
+        f"{PAGE.relative_to(ROOT)} is written after {(time.monotonic() - began) / 60:.1f} minutes"
+    )
 
 
 def _cpu_seconds() -> float:

@@ -2,6 +2,11 @@
 
 import gc
 import os
+import time
+
+# When this process began, by a clock that neither a moved date nor a suspended machine moves. The
+# interpreter's own start lies before this line: the process measures that by its processor time.
+BEGAN = time.monotonic() - time.process_time()
 
 # OpenMP's threads spin while they wait, by default. With another process on the same cores that
 # made training 30 times slower here; waiting passively costs a tenth on a quiet machine.

@@ -17,8 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
+from pipelines import BEGAN
 from pipelines.parameters import read_parameters
 from skd.errors import UserError
 from skd.results.files import write_result
@@ -27,9 +26,6 @@ from skd.results.took import Took
 T = TypeVar("T")
 METRICS = Path("metrics")
 _CPUINFO = Path("/proc/cpuinfo")
-_OWN_STATUS = Path("/proc/self/stat")
-# proc(5): starttime, counted behind the command's name
-_STARTED = 19
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", "pandas")
 
 
@@ -84,16 +80,8 @@ def took(device: object = None, fixed_work: float | None = None) -> Took:
 
 
 def seconds() -> float:
-    """Wall seconds since this process began: a stage pays for its imports too.
-
-    Linux counts a start in ticks since the boot; psutil adds them to the time of the boot, which it
-    knows in whole seconds.
-    """
-    if not _OWN_STATUS.exists():
-        return round(time.time() - psutil.Process().create_time(), 2)
-    fields = _OWN_STATUS.read_text(encoding="utf-8").rpartition(")")[2].split()
-    began = int(fields[_STARTED]) / os.sysconf("SC_CLK_TCK")
-    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 2)
+    """Seconds since this process began: a stage pays for its imports too."""
+    return round(time.monotonic() - BEGAN, 2)
 
 
 def environment(device: str) -> dict[str, str]:

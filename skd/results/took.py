@@ -12,7 +12,7 @@ from skd.settings import STRICT
 class Took:
     """What a stage took, and where: the one part of its metrics that differs between reruns."""
 
-    # Wall seconds, imports included
+    # Seconds since its process began, imports included, by a clock that no date moves
     seconds: float
     # Versions of packages, device and machine; empty where a stage runs no model
     environment: dict[str, str] = Field(default_factory=dict)

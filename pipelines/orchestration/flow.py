@@ -11,6 +11,7 @@ import argparse
 import importlib
 import os
 import queue
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -207,6 +208,8 @@ def serve(name: str = "local") -> None:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     options = parse(words)
+    # Ignored signals are inherited (`nohup`, `&` in a script), and this one asks for the end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return COMMANDS[options.command](options, words)
     except UserError as error:

@@ -28,6 +28,9 @@ HOST = "127.0.0.1"  # loopback: the UI asks for no password
 LOG = Path(".dvc/tmp/prefect-server.log")
 START_SECONDS = 120.0  # the first start migrates a fresh database
 
+# Seconds, whole. More than the 30 that prefect grants a run that is cancelled.
+PATIENCE = 60
+
 # Nothing is reported to anyone. Both names: the server reads one, the client the other.
 PRIVATE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
@@ -102,15 +105,34 @@ def _healthy(port: int) -> bool:
 
 
 def call(words: list[str], url: str) -> int:
-    """Run `python -m WORDS` against the server at `url`; return its exit status."""
+    """Run `python -m WORDS` against the server at `url`; return its exit status.
+
+    A signal that ends this process ends the command and all it started, within `PATIENCE`.
+    """
+    groups: list[int] = []
+    asked: list[int] = []
+
+    def send(signum: int) -> None:
+        for group in groups:  # a deployment's runner alone would first wait for its runs
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signum)
+
+    def ask(signum: int, _frame: FrameType | None) -> None:
+        asked.append(signum)
+        signal.alarm(PATIENCE)
+        # Whatever came here: on SIGTERM prefect's runner calls its own `stop` without awaiting it
+        # and leaves its event loop at any point, where it may hang.
+        send(signal.SIGINT)
+
+    def insist(_signum: int, _frame: FrameType | None) -> None:
+        send(signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, insist)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, ask)
     env = os.environ | PRIVATE | {"PREFECT_API_URL": f"{url}/api"}
     child = subprocess.Popen([sys.executable, "-m", *words], env=env, start_new_session=True)
-
-    def forward(signum: int, _frame: FrameType | None) -> None:
-        # To the group: a deployment's runner alone would first wait for the runs it started.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signum)
-
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, forward)
+    groups.append(child.pid)
+    if asked:  # before there was anybody to ask
+        send(signal.SIGINT)
     return child.wait()

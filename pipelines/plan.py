@@ -19,12 +19,14 @@ import argparse
 import sys
 from dataclasses import replace
 
+import torch
 import yaml
 
 from pipelines.planning.advice import advise
 from pipelines.planning.devices import Device, device_of
 from pipelines.planning.hours import calibrate
 from pipelines.planning.lengths import task_lengths
+from pipelines.planning.memory import FULL
 from pipelines.planning.plan import Plan, make_plan
 from pipelines.planning.sizes import Sizes, sizes_of
 from pipelines.planning.table import advice_text, models_text, plan_text
@@ -62,13 +64,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def report(params: Params, models: Models, arguments: argparse.Namespace) -> bool:
     """Print the plan; gives whether it fits."""
-    device = _device(params, arguments)
+    weights = FULL * (models.teacher.parameters + models.student.parameters)
+    chosen = pick_device(params.runtime, weights)
+    device = _device(chosen, arguments)
     lengths = {
         task: task_lengths(task, params.data[task], params.budget[task], params.models)
         for task in params.experiment.tasks
     }
     here = arguments.device is None and not arguments.check
-    speed = calibrate(pick_device(params.runtime)) if here else None
+    speed = calibrate(chosen) if here else None
 
     def planned(changed: Params) -> Plan:
         own = {task: replace(known, budget=changed.budget[task]) for task, known in lengths.items()}
@@ -83,9 +87,9 @@ def report(params: Params, models: Models, arguments: argparse.Namespace) -> boo
     return plan.fits
 
 
-def _device(params: Params, arguments: argparse.Namespace) -> Device:
+def _device(chosen: torch.device, arguments: argparse.Namespace) -> Device:
     """This machine's, or the one that is asked about."""
-    device = device_of(pick_device(params.runtime))
+    device = device_of(chosen)
     if arguments.device is not None:
         process = 2**30 if arguments.device == "cuda" else device.process
         device = replace(device, kind=arguments.device, name="as asked", process=process)

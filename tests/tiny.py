@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -40,6 +42,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from pipelines.runs.machine import Machine
+from pipelines.settings.runtime import Runtime
 from skd.engine.sequences import Vocabulary
 
 SIZE = 31
@@ -189,3 +193,9 @@ def prompts(count: int, seed: int = 0, longest: int = 9) -> list[tuple[int, ...]
     source = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, longest + 1, (count,), generator=source).tolist()
     return [tuple(torch.randint(3, SIZE, (n,), generator=source).tolist()) for n in lengths]
+
+
+def machine_in(folder: Path, device: str = "cpu", **runtime: Any) -> Machine:
+    """A machine with its scratch in `folder`: one place for jobs, no bars."""
+    values = {"workers": 1, "progress": False, "scratch": str(folder / "scratch"), **runtime}
+    return Machine(torch.device(device), Runtime(device=device, **values), decoding_batch=4)

@@ -43,6 +43,9 @@ def remedies(params: Params, workers: int) -> Iterator[Remedy]:
     alike = "the same results"
     if workers > 1:
         yield Remedy("runtime.workers", range(workers - 1, 0, -1), f"{alike}; fewer runs at a time")
+    if params.runtime.per_device > 1:
+        fewer = range(params.runtime.per_device - 1, 0, -1)
+        yield Remedy("runtime.per_device", fewer, f"{alike}; fewer runs on a device at a time")
     for path in _RUNS:
         if (run := get(params, path)) is not None:
             now = run.micro_batch_size or run.batch_size

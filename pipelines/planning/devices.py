@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipelines.runs.machine import cores
+from pipelines.runs.machine import cores, visible_devices
 
 # A control group may allow less than the machine has
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -26,7 +26,7 @@ class Device:
     kind: str
     # For people
     name: str
-    # Bytes in all
+    # Bytes, of each accelerator where there are several
     memory: int
     # Bytes of a process that has imported the libraries, or of an accelerator's context
     process: int
@@ -34,6 +34,8 @@ class Device:
     cores: int
     # Bytes that are free on the disk of the project
     disk: int
+    # Accelerators that this process may use; 1 on a CPU
+    count: int = 1
 
 
 def device_of(device: torch.device) -> Device:
@@ -42,7 +44,8 @@ def device_of(device: torch.device) -> Device:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         memory, name = properties.total_memory, str(properties.name)
-        return Device(device.type, name, memory, _CONTEXT, cores(), disk)
+        count = len(visible_devices())
+        return Device(device.type, name, memory, _CONTEXT, cores(), disk, count)
     own: int = psutil.Process().memory_info().rss
     return Device(device.type, f"{cores()} cores", _memory(), own, cores(), disk)
 

@@ -17,6 +17,7 @@ from pipelines.planning.peaks import Peak, testing_peak, training_peak
 from pipelines.planning.work import Models, Testing, Training, testings, trainings
 from pipelines.runs.machine import jobs_at_once
 from pipelines.schema import Params
+from pipelines.settings.runtime import Runtime
 
 # Share of a device's memory above which an estimate that is 20 % too low would not fit
 TIGHT = 0.8
@@ -29,7 +30,7 @@ class StagePlan:
     # Prompts that are trained on or decoded, and tokens that go through the trained or tested model
     prompts: int
     tokens: int
-    # Of the largest run, and of all that go side by side
+    # Of the largest run, and of all that share a device's memory
     peak: Peak
     side_by_side: int
     memory: int
@@ -97,8 +98,9 @@ def _training_stage(
         sum(prompts),
         sum(map(round, (count * each for count, each in zip(prompts, lengths, strict=True)))),
         seconds,
-        _side_by_side(params, device, extra=1),
+        params.runtime,
         device,
+        extra=1,
     )
 
 
@@ -118,7 +120,7 @@ def _testing_stage(
         sum(prompts),
         sum(count * each for count, each in zip(prompts, lengths, strict=True)),
         seconds,
-        _side_by_side(params, device),
+        params.runtime,
         device,
     )
 
@@ -130,18 +132,18 @@ def _stage(
     prompts: int,
     tokens: int,
     seconds: float | None,
-    at_once: int,
+    runtime: Runtime,
     device: Device,
+    extra: int = 0,
 ) -> StagePlan:
-    """The largest runs may go side by side; the time is shared by the cores that they keep busy."""
+    """The largest runs may go side by side; the time is shared by what they keep busy."""
+    at_once = jobs_at_once(device.kind, runtime, device.cores, device.count, extra)
+    on_cores = device.kind == "cpu"
     each = [peak for count, peak in zip(runs, peaks, strict=True) for _ in range(count)]
     each.sort(key=lambda peak: peak.bytes, reverse=True)
     together = min(at_once, len(each))
-    busy = min(together, device.cores)
-    memory = sum(peak.bytes for peak in each[:together])
+    busy = min(together, device.cores if on_cores else device.count)
+    sharing = together if on_cores else min(together, runtime.per_device)
+    memory = sum(peak.bytes for peak in each[:sharing])
     shared = None if seconds is None else seconds / busy
     return StagePlan(name, len(each), prompts, tokens, each[0], together, memory, shared)
-
-
-def _side_by_side(params: Params, device: Device, extra: int = 0) -> int:
-    return jobs_at_once(device.kind, params.runtime.workers, device.cores, extra)

@@ -6,17 +6,18 @@ Used by the stages that begin with untrained models. Refuses to know experiments
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import DATA, TaskData
 from pipelines.runs.machine import Machine
 from pipelines.runs.pruning import prune
 from pipelines.runs.scratch import fingerprint
 from pipelines.runs.specs import tuning
-from pipelines.runs.training import save_model, train_run
+from pipelines.runs.training import MODEL, save_model
 from skd.data.record import ExampleRow, read_examples
 from skd.engine.checking import check_decoder
 from skd.engine.sources import decoder_start
@@ -141,21 +142,11 @@ def _base_corpus(task: str) -> list[ExampleRow]:
 
 
 def pretrain(
-    target: Path,
-    name: str,
-    settings: ProceduralModel,
-    tokenizer: PreTrainedTokenizerBase,
+    targets: Mapping[Path, ProceduralModel],
     corpora: dict[str, list[ExampleRow]],
     machine: Machine,
-    position: int,
 ) -> None:
-    """Fill `target` with a model made here and trained on the corpora, a row of each by turns.
-
-    position: the line of the progress bar.
-    """
-    save_model(procedural_model(settings, tokenizer), tokenizer, target)
-    if not settings.steps:
-        return
+    """Train the models in these folders on the corpora, a row of each by turns."""
     rows = [row for turn in zip(*corpora.values(), strict=False) for row in turn]
     held_out = [
         ExampleRow(
@@ -171,11 +162,22 @@ def pretrain(
         rows[PRETRAINING_HELD_OUT:],
         held_out,
     )
-    optimisation = Optimisation(
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-    )
-    run = train_run(tuning(name, task, target, optimisation, settings.seed), machine, position)
-    shutil.rmtree(target)
-    shutil.copytree(run.folder, target)
+    trained = {target: settings for target, settings in targets.items() if settings.steps}
+    jobs = [
+        tuning(
+            f"base-{target.name}",
+            task,
+            target,
+            Optimisation(settings.steps, settings.batch_size, settings.learning_rate),
+            settings.seed,
+        )
+        for target, settings in trained.items()
+    ]
+    for target, run in zip(trained, run_jobs(jobs, machine), strict=True):
+        shutil.rmtree(target)
+        shutil.copytree(run.folder / MODEL, target)
+
+
+def untrained(target: Path, settings: ProceduralModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fill `target` with a model made here."""
+    save_model(procedural_model(settings, tokenizer), tokenizer, target)

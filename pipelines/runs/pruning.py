@@ -17,10 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
 from pipelines.runs.inputs import DATA, TaskData, read_card
+from pipelines.runs.jobs import finish
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
-from pipelines.runs.specs import RunSpec
-from pipelines.runs.training import save_model, train_run
+from pipelines.runs.training import MODEL, RunSpec, save_model
 from skd.data.record import ExampleRow, read_examples
 from skd.engine.sequences import collate
 from skd.errors import UserError
@@ -115,7 +115,7 @@ def _choose(
             initial=sum(passes[: len(rounds)]),
             desc="choosing layers",
             unit=" passes",
-            disable=not machine.progress,
+            disable=not machine.runtime.progress,
         ) as bar:
             while len(rounds) < count:
                 kept = _left(layers, rounds)
@@ -208,13 +208,12 @@ def _heal(
     spec = RunSpec(
         name="heal",
         task=task,
-        rows=task.train,
         settings=MethodSettings(method="supervised_kd"),
         distill=Distill(optimisation=optimisation),
         start_folder=target,
         teacher_folder=teacher_folder,
         seed=_SEED,
     )
-    run = train_run(spec, machine, position=0)
+    run = finish(spec, machine)
     shutil.rmtree(target)
-    shutil.copytree(run.folder, target)
+    shutil.copytree(run.folder / MODEL, target)

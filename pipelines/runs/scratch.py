@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        written = path.stat()
+        digest.update(_digest(path, written.st_size, written.st_mtime_ns))
     return digest.hexdigest()
+
+
+@cache
+def _digest(path: Path, _size: int, _written: int) -> bytes:
+    """Of the file as it was written then: many jobs start from one large model."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()

@@ -1,4 +1,4 @@
-"""Training runs as values: what a stage asks for, before anything is trained.
+"""Training runs as stages ask for them: which rows, which folders, which settings.
 
 Knows tasks, methods and folders. Refuses to know stages and how a run is made.
 """
@@ -6,34 +6,17 @@ Knows tasks, methods and folders. Refuses to know stages and how a run is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pipelines.runs import folders
 from pipelines.runs.inputs import TaskData
+from pipelines.runs.training import RunSpec
 from skd.data.record import ExampleRow
 from skd.engine.seeding import generator
 from skd.training.settings import Distill, MethodSettings, Optimisation
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """A method on a task with a seed. All of it but the name decides what comes out."""
-
-    # For people
-    name: str
-    task: TaskData
-    # The training rows that the student sees
-    rows: Sequence[ExampleRow]
-    settings: MethodSettings
-    distill: Distill
-    # Folder of the model that the student starts from
-    start_folder: Path
-    # None: the run has no teacher
-    teacher_folder: Path | None
-    seed: int
 
 
 def tuning(
@@ -47,8 +30,7 @@ def tuning(
     """Supervised fine-tuning of a model on a task. `examples`: rows that it sees; None: all."""
     return RunSpec(
         name=name,
-        task=task,
-        rows=subset(task.train, examples, seed),
+        task=replace(task, train=subset(task.train, examples, seed)),
         settings=MethodSettings(method="sft"),
         distill=Distill(optimisation=optimisation),
         start_folder=start_folder,
@@ -73,10 +55,10 @@ def distilling(
         start_folder: the student's; None: the one that `settings.student_init` names.
         examples: rows that the student sees; None: the task's `student_examples`.
     """
+    rows = subset(task.train, examples or task.budget.student_examples, seed)
     return RunSpec(
         name=name,
-        task=task,
-        rows=subset(task.train, examples or task.budget.student_examples, seed),
+        task=replace(task, train=rows),
         settings=settings,
         distill=distill,
         start_folder=start_folder or folders.start(task.name, seed, settings.student_init),

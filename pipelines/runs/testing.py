@@ -1,4 +1,4 @@
-"""Testing one model on one split: greedy outputs and their scores, kept in scratch.
+"""The job of testing one model on one split: greedy outputs and their scores.
 
 What was tested stays in scratch under the hash of everything it depends on, so a change that
 touches one method tests that method's students alone. Refuses to know stages.
@@ -6,16 +6,15 @@ touches one method tests that method's students alone. Refuses to know stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from pydantic import TypeAdapter
+from typing import ClassVar
 
 from pipelines.closure import code_of
 from pipelines.runs.inputs import DATA, read_card, test_rows
 from pipelines.runs.machine import Machine
-from pipelines.runs.scratch import alone, fingerprint, key
+from pipelines.runs.scratch import fingerprint, key
 from pipelines.settings.evaluate import Evaluate
 from skd.data.record import ExampleRow
 from skd.engine.generation import generate
@@ -28,18 +27,6 @@ from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.evaluation import ALL_SEEDS, OutputRecord
-from skd.results.files import write_result
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One model to test."""
-
-    task: str
-    model: str
-    # None: no experiment seed touches it
-    seed: int | None
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -69,6 +56,39 @@ class TestedModel:
     records: list[OutputRecord]
 
 
+@dataclass(frozen=True)
+class Testing:
+    """The job that tests one model on a split."""
+
+    # For people, in the records
+    model: str
+    # None: no experiment seed touches it
+    seed: int | None
+    folder: Path
+    split: TestSplit
+    settings: Evaluate
+    # Type of the device that it is tested on
+    device: str
+
+    kind: ClassVar = TestedModel
+
+    @property
+    def key(self) -> str:
+        dependencies = (
+            self.model,
+            self.seed,
+            fingerprint(self.folder),
+            vars(self.split),
+            self.settings,
+            self.device,
+            code_of("pipelines.runs.testing"),
+        )
+        return f"test-{self.split.task}-{self.model}-{key(*dependencies)}"
+
+    def make(self, machine: Machine, _folder: Path, line: int) -> TestedModel:
+        return _test(self, machine, line)
+
+
 def own_split(task: str, budgets: dict[str, Budget]) -> TestSplit:
     """The test split of a task."""
     return _load_split(DATA / task, task, budgets)
@@ -87,36 +107,10 @@ def _load_split(folder: Path, task: str, budgets: dict[str, Budget]) -> TestSpli
     return TestSplit(task, card.task, card.prompt, budget, test_rows(folder))
 
 
-def test_job(
-    settings: Evaluate, split: TestSplit, subject: Subject, machine: Machine
-) -> Callable[[int], TestedModel]:
-    """The job that tests one model, or finds it tested."""
-    dependencies = (
-        subject.model,
-        subject.seed,
-        fingerprint(subject.folder),
-        vars(split),
-        settings,
-        machine.device.type,
-        code_of("pipelines.runs.testing"),
-    )
-    name = f"test-{subject.task}-{subject.model}-{key(*dependencies)}.json"
-    path = machine.scratch / name
-
-    def job(position: int) -> TestedModel:
-        with alone(path):
-            if not path.exists():
-                write_result(path, _test(settings, split, subject, machine, position))
-        return TypeAdapter(TestedModel).validate_json(path.read_bytes())
-
-    return job
-
-
-def _test(
-    settings: Evaluate, split: TestSplit, subject: Subject, machine: Machine, position: int
-) -> TestedModel:
-    tokenizer = load_tokenizer(subject.folder)
-    model = load_model(subject.folder, machine.device)
+def _test(job: Testing, machine: Machine, line: int) -> TestedModel:
+    split = job.split
+    tokenizer = load_tokenizer(job.folder)
+    model = load_model(job.folder, machine.device)
     require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
     start = decoder_start(model)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start)
@@ -125,7 +119,7 @@ def _test(
         [example.prompt for example in encoded.examples],
         common_vocabulary(tokenizer, model),
         split.budget.max_new_tokens,
-        settings.batch_size,
+        job.settings.batch_size,
     )
     outputs = [decode(ids, tokenizer) for ids in generated.responses]
     scores = score(
@@ -133,12 +127,12 @@ def _test(
         encoded.rows,
         outputs,
         generated.stopped,
-        comet=_comet(settings, machine, position),
+        comet=_comet(job.settings, machine, line),
     )
     records = [
         OutputRecord(
-            model=subject.model,
-            seed=subject.seed,
+            model=job.model,
+            seed=job.seed,
             id=str(row["id"]),
             output=outputs[place],
             stopped=generated.stopped[place],
@@ -148,8 +142,8 @@ def _test(
         for place, row in enumerate(encoded.rows)
     ]
     return TestedModel(
-        name=subject.model,
-        seed=ALL_SEEDS if subject.seed is None else str(subject.seed),
+        name=job.model,
+        seed=ALL_SEEDS if job.seed is None else str(job.seed),
         system={name: round(value, 4) for name, value in scores.system.items()},
         signatures=scores.signatures,
         not_scored=scores.not_scored,
@@ -163,9 +157,9 @@ def _scores_of(per_example: Mapping[str, Sequence[float]], place: int) -> dict[s
     return {name: None if value != value else round(value, 4) for name, value in values.items()}
 
 
-def _comet(settings: Evaluate, machine: Machine, position: int) -> Comet | None:
+def _comet(settings: Evaluate, machine: Machine, line: int) -> Comet | None:
     if settings.comet is None:
         return None
     cache = machine.scratch / "comet" / "scores.sqlite"
-    bar = position if machine.progress else None
+    bar = line if machine.runtime.progress else None
     return Comet(settings.comet, settings.comet_encoder, cache, bar)

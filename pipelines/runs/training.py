@@ -1,4 +1,4 @@
-"""One training run: its scratch folder, its resume, its finished model.
+"""The job of one training run: what decides it, and how it is done or taken up again.
 
 A finished run stays in scratch under the hash of everything it depends on, so a stage that died in
 its third seed, or gained a fourth, trains only what is missing. Knows text only to encode it and to
@@ -10,18 +10,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
-from pydantic import TypeAdapter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
+from pipelines.runs.inputs import TaskData
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
-from pipelines.runs.specs import RunSpec
-from pipelines.runs.workers import run_jobs
 from skd.engine.generation import Generated
 from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
@@ -33,78 +31,77 @@ from skd.metrics.primary import primary_score
 from skd.models.encoding import Encoded, decode, encode
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
-from skd.results.files import write_result
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, train
 from skd.training.methods import METHODS, ResponseSource
 from skd.training.responses import KnownResponses, teacher_responses
-from skd.training.settings import DECODING
+from skd.training.settings import DECODING, Distill, MethodSettings
 from skd.training.teacher_cache import KeptStates, keep, pays
 from skd.training.validation import Validator
 
+# What a run leaves in its folder: the trained model, and JSON rows, one a step
+MODEL, LOG = "model", "log.jsonl"
+
 
 @dataclass(frozen=True)
-class FinishedRun:
-    result: TrainedRun
-    # Of the trained model
-    folder: Path
-    # JSON rows, one a step
-    log: Path
-
-
-def train_runs(specs: Sequence[RunSpec], machine: Machine) -> list[FinishedRun]:
-    """Train or find these runs, side by side, in the order given."""
-    jobs = [partial(train_run, spec, machine) for spec in specs]
-    return run_jobs(jobs, machine.jobs_at_once(extra=1))
-
-
-def train_run(spec: RunSpec, machine: Machine, position: int) -> FinishedRun:
-    """Train or find one run. `position` is the line of its progress bar."""
-    scratch = machine.scratch / scratch_name(spec)
-    finished = scratch / "finished.json"
-    with alone(scratch):
-        if not finished.exists():
-            write_result(finished, _train(spec, machine, position, scratch))
-            for leftover in ("state", "best"):
-                shutil.rmtree(scratch / leftover, ignore_errors=True)
-    result = TypeAdapter(TrainedRun).validate_json(finished.read_bytes())
-    return FinishedRun(result, scratch / "model", scratch / "log.jsonl")
-
-
-def scratch_name(spec: RunSpec) -> str:
-    """The name of a run's folder in scratch, with a hash of all that decides what comes out.
-
-    No stage's name is in it: what one stage has trained, another one finds.
+class RunSpec:
+    """The job that trains a method on a task with a seed. All of it but the name decides what
+    comes out.
     """
-    task, optimisation = spec.task, spec.distill.optimisation
-    # The default's own rate, named in a row of `methods`, makes no other run.
-    own = spec.settings.learning_rate
-    rate = optimisation.learning_rate if own is None else own
-    dependencies = (
-        replace(spec.settings, learning_rate=rate),
-        spec.distill,
-        spec.seed,
-        fingerprint(spec.start_folder),
-        fingerprint(spec.teacher_folder) if spec.teacher_folder else None,
-        task.kind,
-        task.prompt,
-        task.budget,
-        key(*spec.rows),
-        key(*task.validation[: optimisation.validation_examples]),
-        code_of("pipelines.runs.training"),
-    )
-    return f"{task.name}-{spec.settings.method}-{spec.seed}-{key(*dependencies)}"
+
+    # For people
+    name: str
+    # Its training rows are those that the student sees
+    task: TaskData
+    settings: MethodSettings
+    distill: Distill
+    # Folder of the model that the student starts from
+    start_folder: Path
+    # None: the run has no teacher
+    teacher_folder: Path | None
+    seed: int
+
+    kind: ClassVar = TrainedRun
+
+    @property
+    def key(self) -> str:
+        """No stage's name is in it: what one stage has trained, another one finds."""
+        task, optimisation = self.task, self.distill.optimisation
+        # The default's own rate, named in a row of `methods`, makes no other run.
+        own = self.settings.learning_rate
+        rate = optimisation.learning_rate if own is None else own
+        dependencies = (
+            replace(self.settings, learning_rate=rate),
+            self.distill,
+            self.seed,
+            fingerprint(self.start_folder),
+            fingerprint(self.teacher_folder) if self.teacher_folder else None,
+            task.kind,
+            task.prompt,
+            task.budget,
+            key(*task.train),
+            key(*task.validation[: optimisation.validation_examples]),
+            code_of("pipelines.runs.training"),
+        )
+        return f"{task.name}-{self.settings.method}-{self.seed}-{key(*dependencies)}"
+
+    def make(self, machine: Machine, folder: Path, line: int) -> TrainedRun:
+        """Train it, or go on where it was interrupted."""
+        result = _train(self, machine, line, folder)
+        for leftover in ("state", "best"):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+        return result
 
 
-def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> TrainedRun:
+def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedRun:
     reset_peak_memory(machine.device)
     task, optimisation = spec.task, spec.distill.optimisation
     method = METHODS[spec.settings.method]
     tokenizer = load_tokenizer(spec.start_folder)
     pair = _load_pair(spec, machine, tokenizer)
     start = decoder_start(pair.student)
-    encoded = encode(spec.rows, task.prompt, tokenizer, task.budget, start)
+    encoded = encode(task.train, task.prompt, tokenizer, task.budget, start)
     watch = Stopwatch(machine.device)
     known = _known_responses(spec, machine, pair, encoded)
     watch.lap(Phase.TEACHER)
@@ -139,14 +136,14 @@ def _train(spec: RunSpec, machine: Machine, position: int, scratch: Path) -> Tra
             teacher=pair.teacher,
             kept=kept_held_out,
         ),
-        scratch=scratch,
+        scratch=folder,
         kept=kept or {},
         description=spec.name,
-        progress=machine.progress,
-        position=position,
+        progress=machine.runtime.progress,
+        position=line,
     )
     counts = train(run)
-    write_folder(scratch / "model", lambda folder: save_model(pair.student, tokenizer, folder))
+    write_folder(folder / MODEL, lambda target: save_model(pair.student, tokenizer, target))
     preparation = Preparation()
     if ResponseSource.TEACHER in known:
         examples = known[ResponseSource.TEACHER]

@@ -11,9 +11,14 @@ from skd.settings import STRICT, Positive
 
 @dataclass(frozen=True, config=STRICT)
 class Runtime:
+    # Who does the runs: processes of this machine, or the workers of a Ray cluster
+    engine: Literal["local", "ray"] = "local"
+    # auto: the first accelerator; the cores where there is none or models are tiny
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     # Processes side by side; None: one per core, one more where runs train
     workers: Positive | None = None
+    # Runs side by side on each accelerator
+    per_device: Positive = 1
     progress: bool = True
     # Whether `base` refuses what this device's memory cannot hold (pipelines/plan.py)
     plan: bool = True

@@ -19,9 +19,8 @@ from pipelines.parameters import At
 from pipelines.runs.folders import BASE, STUDENT_FOLDER, TEACHER_FOLDER
 from pipelines.runs.inputs import DATA
 from pipelines.runs.machine import Machine
-from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain
+from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain, untrained
 from pipelines.runs.pruning import LAYERS
-from pipelines.runs.workers import run_jobs
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.errors import UserError
@@ -116,12 +115,10 @@ def _pretrain_pair(folder: Path, pair: dict[str, ProceduralModel], parameters: P
         ),
         parameters.models.vocabulary,
     )
-    machine = Machine.of(parameters.runtime, parameters.decoding_batch)
-    jobs = [
-        partial(pretrain, folder / role, f"base-{role}", settings, tokenizer, corpora, machine)
-        for role, settings in pair.items()
-    ]
-    run_jobs(jobs, machine.jobs_at_once())
+    for role, settings in pair.items():
+        untrained(folder / role, settings, tokenizer)
+    machine = Machine.of(parameters.runtime, parameters.decoding_batch, folder)
+    pretrain({folder / role: settings for role, settings in pair.items()}, corpora, machine)
 
 
 def origin(settings: StudentModel, folder: Path, teacher: ModelOrigin | None = None) -> ModelOrigin:

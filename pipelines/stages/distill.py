@@ -15,21 +15,23 @@ from typing import Annotated
 
 from pipelines.parameters import At
 from pipelines.runs import folders
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import training_data
+from pipelines.runs.jobs import Finished
 from pipelines.runs.machine import Machine
 from pipelines.runs.specs import distilling
-from pipelines.runs.training import FinishedRun, train_runs
+from pipelines.runs.training import LOG, MODEL
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import item_parameters, run_command, took, write_metrics
 from skd.files import write_files, write_folder
 from skd.models.settings import Budget
 from skd.results.files import write_result
 from skd.results.logs import LogRow, log_row, log_text
-from skd.results.runs import DistillResult, RunBudget, ValidationScores
+from skd.results.runs import DistillResult, RunBudget, TrainedRun, ValidationScores
 from skd.training.settings import Distill, MethodSettings
 
 LOGS = Path("logs/distill")
-Runs = Mapping[str, Mapping[int, FinishedRun]]  # task -> seed -> run
+Runs = Mapping[str, Mapping[int, Finished[TrainedRun]]]  # task -> seed -> run
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def distill(parameters: Parameters, method: str) -> DistillResult:
         )
         for task, seed in wanted
     ]
-    runs: dict[str, dict[int, FinishedRun]] = {name: {} for name in tasks}
-    for (task, seed), run in zip(wanted, train_runs(specs, machine), strict=True):
+    runs: dict[str, dict[int, Finished[TrainedRun]]] = {name: {} for name in tasks}
+    for (task, seed), run in zip(wanted, run_jobs(specs, machine, extra=1), strict=True):
         runs[task.name][seed] = run
     write_folder(folders.STUDENTS / method, lambda folder: _publish(folder, runs))
     write_files(
@@ -82,15 +84,15 @@ def _publish(folder: Path, runs: Runs) -> None:
     """The students, and beside each what chose its weights. Nothing here differs between reruns."""
     for task, seeds in runs.items():
         for seed, run in seeds.items():
-            shutil.copytree(run.folder, folder / task / str(seed))
+            shutil.copytree(run.folder / MODEL, folder / task / str(seed))
         scores = {str(seed): run.result.validation.metric for seed, run in seeds.items()}
         write_result(folder / task / "validation.json", ValidationScores(scores))
 
 
-def log_rows(runs: Mapping[int, FinishedRun]) -> Iterator[LogRow]:
+def log_rows(runs: Mapping[int, Finished[TrainedRun]]) -> Iterator[LogRow]:
     """The runs' logs, one after the other."""
     for seed, run in runs.items():
-        with run.log.open(encoding="utf-8") as lines:
+        with (run.folder / LOG).open(encoding="utf-8") as lines:
             for line in lines:
                 yield log_row(seed, json.loads(line))
 

@@ -13,10 +13,10 @@ from typing import Annotated
 
 from pipelines.parameters import At
 from pipelines.runs import folders
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TEST_SETS
 from pipelines.runs.machine import Machine
-from pipelines.runs.testing import Subject, TestedModel, TestSplit, own_split, test_job, test_split
-from pipelines.runs.workers import run_jobs
+from pipelines.runs.testing import TestedModel, Testing, TestSplit, own_split, test_split
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import METRICS, run_command, stage_parameters, took, write_metrics
@@ -42,14 +42,14 @@ class Parameters:
     runtime: Runtime
 
 
-def subjects(task: str, name: str, seeds: list[int]) -> list[Subject]:
-    """The models that a method left on a task, or the starting points."""
+def subjects(task: str, name: str, seeds: list[int]) -> list[tuple[str, int | None, Path]]:
+    """Name, seed and folder of the models that a method left on a task, or of its starts."""
     if name != STARTS:
-        return [Subject(task, name, seed, folders.student(name, task, seed)) for seed in seeds]
+        return [(name, seed, folders.student(name, task, seed)) for seed in seeds]
     return [
-        Subject(task, "teacher", None, folders.teacher(task)),
-        Subject(task, "student_init_instruct", None, folders.start(task, seeds[0], "instruct")),
-        *(Subject(task, "student_init", seed, folders.start(task, seed)) for seed in seeds),
+        ("teacher", None, folders.teacher(task)),
+        ("student_init_instruct", None, folders.start(task, seeds[0], "instruct")),
+        *(("student_init", seed, folders.start(task, seed)) for seed in seeds),
     ]
 
 
@@ -74,13 +74,12 @@ def evaluate(parameters: Parameters) -> dict[str, dict[str, list[TestedModel]]]:
         for subject in subjects(splits[split].task, name, parameters.seeds)
     ]
     jobs = [
-        test_job(parameters.evaluate, splits[split], subject, machine)
+        Testing(*subject, splits[split], parameters.evaluate, machine.device.type)
         for _, split, subject in wanted
     ]
-    results = run_jobs(jobs, machine.jobs_at_once())
     tested: dict[str, dict[str, list[TestedModel]]] = {}
-    for (name, split, _), result in zip(wanted, results, strict=True):
-        tested.setdefault(name, {}).setdefault(split, []).append(result)
+    for (name, split, _), done in zip(wanted, run_jobs(jobs, machine), strict=True):
+        tested.setdefault(name, {}).setdefault(split, []).append(done.result)
     return tested
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pipelines.parameters import At
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData, training_data
 from pipelines.runs.machine import Machine
-from pipelines.runs.specs import RunSpec, distilling
-from pipelines.runs.testing import Subject, TestedModel, TestSplit, own_split, test_job
-from pipelines.runs.training import FinishedRun, train_run, train_runs
-from pipelines.runs.workers import run_jobs
+from pipelines.runs.specs import distilling
+from pipelines.runs.testing import TestedModel, Testing, own_split
+from pipelines.runs.training import MODEL, RunSpec
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.fairness import Fairness
 from pipelines.settings.runtime import Runtime
@@ -102,7 +102,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TestedRun:
-    run: FinishedRun
+    run: TrainedRun
     test: TestedModel
 
 
@@ -143,10 +143,8 @@ def fairness(parameters: Parameters) -> tuple[FairnessResult, dict[str, list[Out
     machine = Machine.of(parameters.runtime, parameters.evaluate.batch_size)
     tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
     tries, seeds = candidates(parameters), parameters.fairness.seeds
-    tried = train_runs(
-        [_spec(one, tasks[one.task], parameters.distill, seeds[0]) for one in tries], machine
-    )
-    runs = [finished.result for finished in tried]
+    first = [_spec(one, tasks[one.task], parameters.distill, seeds[0]) for one in tries]
+    runs = [tried.result for tried in run_jobs(first, machine, extra=1)]
     chosen = best(tries, runs)
     views: dict[str, dict[str, dict[str, float]]] = {}
     for task in tasks:
@@ -163,17 +161,34 @@ def fairness(parameters: Parameters) -> tuple[FairnessResult, dict[str, list[Out
     )
     splits = {task: own_split(task, parameters.budget) for task in tasks}
 
-    def job(entry: Entry) -> Callable[[int], TestedRun]:
-        candidate = tries[chosen[entry.task, entry.method]]
-        distill = longer(parameters.distill, entry.factor)
-        spec = _spec(candidate, tasks[entry.task], distill, entry.seed)
-        return _train_and_test(spec, entry, splits[entry.task], parameters.evaluate, machine)
-
-    compared = run_jobs([job(entry) for entry in entries], machine.jobs_at_once(extra=1))
-    results = dict(zip(entries, compared, strict=True))
+    specs = [
+        _spec(
+            tries[chosen[entry.task, entry.method]],
+            tasks[entry.task],
+            longer(parameters.distill, entry.factor),
+            entry.seed,
+        )
+        for entry in entries
+    ]
+    trained = run_jobs(specs, machine, extra=1)
+    tests = [
+        Testing(
+            entry.method,
+            entry.seed,
+            run.folder / MODEL,
+            splits[entry.task],
+            parameters.evaluate,
+            machine.device.type,
+        )
+        for entry, run in zip(entries, trained, strict=True)
+    ]
+    results = {
+        entry: TestedRun(run.result, test.result)
+        for entry, run, test in zip(entries, trained, run_jobs(tests, machine), strict=True)
+    }
     records = {
         task: [
-            replace(record, steps=results[entry].run.result.steps)
+            replace(record, steps=results[entry].run.steps)
             for entry in entries
             if entry.task == task
             for record in results[entry].test.records
@@ -223,17 +238,6 @@ def _spec(candidate: Candidate, task: TaskData, distill: Distill, seed: int) -> 
     return distilling(name, task, candidate.settings, distill, seed)
 
 
-def _train_and_test(
-    spec: RunSpec, entry: Entry, split: TestSplit, settings: Evaluate, machine: Machine
-) -> Callable[[int], TestedRun]:
-    def job(position: int) -> TestedRun:
-        run = train_run(spec, machine, position)
-        subject = Subject(entry.task, entry.method, entry.seed, run.folder)
-        return TestedRun(run, test_job(settings, split, subject, machine)(position))
-
-    return job
-
-
 def _tries(
     parameters: Parameters,
     task: str,
@@ -262,7 +266,7 @@ def _within_budget(
     tested = {str(entry.seed): results[entry] for entry in entries}
     return BudgetRuns(
         steps=longer(distill, entries[0].factor).optimisation.steps,
-        seeds={seed: BudgetRun(one.run.result, one.test.system) for seed, one in tested.items()},
+        seeds={seed: BudgetRun(one.run, one.test.system) for seed, one in tested.items()},
     )
 
 

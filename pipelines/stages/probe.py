@@ -5,16 +5,17 @@ Reads validation prompts, the first seed of each method and the students before 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Annotated
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
 
+from pipelines.closure import code_of
 from pipelines.parameters import At
 from pipelines.runs import folders
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData, training_data
 from pipelines.runs.machine import Machine
-from pipelines.runs.workers import run_jobs
+from pipelines.runs.scratch import fingerprint, key
 from pipelines.settings.probe import Probe
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
@@ -46,40 +47,73 @@ class Parameters:
     runtime: Runtime
 
 
+@dataclass(frozen=True)
+class Probing:
+    """The job that probes one student beside its teacher."""
+
+    # Its validation rows are the prompts
+    task: TaskData
+    student: Path
+    teacher: Path
+    seed: int
+    distill: Distill
+    settings: Probe
+    # Type of the device that it is probed on
+    device: str
+
+    kind: ClassVar = ModelProbe
+
+    @property
+    def key(self) -> str:
+        own = {**vars(self), "student": fingerprint(self.student)}
+        own["teacher"] = fingerprint(self.teacher)
+        return f"probe-{self.task.name}-{key(own, code_of('pipelines.stages.probe'))}"
+
+    def make(self, machine: Machine, _folder: Path, _line: int) -> ModelProbe:
+        return _probe(self, machine)
+
+
 def probe(parameters: Parameters) -> ProbeResult:
-    machine = Machine.of(parameters.runtime, parameters.probe.examples)
-    models = (UNTRAINED, *parameters.probe.methods)
+    settings, seed = parameters.probe, parameters.seeds[0]
+    machine = Machine.of(parameters.runtime, settings.examples)
     tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
-    wanted = [(name, model) for name in tasks for model in models]
-    jobs: list[Callable[[int], ModelProbe]] = [
-        partial(_probe_model, parameters, machine, tasks[name], model) for name, model in wanted
+    students = {
+        (name, model): folders.start(name, seed)
+        if model == UNTRAINED
+        else folders.student(model, name, seed)
+        for name in tasks
+        for model in (UNTRAINED, *settings.methods)
+    }
+    jobs = [
+        Probing(
+            replace(tasks[name], train=[], validation=tasks[name].validation[: settings.examples]),
+            student,
+            folders.teacher(name),
+            seed,
+            parameters.distill,
+            replace(settings, methods=[]),  # the other students say nothing of this one
+            machine.device.type,
+        )
+        for (name, _), student in students.items()
     ]
-    results = run_jobs(jobs, machine.jobs_at_once())
     by_task: dict[str, dict[str, ModelProbe]] = {name: {} for name in tasks}
-    for (name, model), result in zip(wanted, results, strict=True):
-        by_task[name][model] = result
-    return ProbeResult(took(machine.device), parameters.seeds[0], parameters.probe.k, by_task)
+    for (name, model), done in zip(students, run_jobs(jobs, machine), strict=True):
+        by_task[name][model] = done.result
+    return ProbeResult(took(machine.device), seed, settings.k, by_task)
 
 
-def _probe_model(
-    parameters: Parameters, machine: Machine, task: TaskData, model: str, _position: int
-) -> ModelProbe:
-    seed, settings = parameters.seeds[0], parameters.probe
-    untrained = model == UNTRAINED
-    folder = (
-        folders.start(task.name, seed) if untrained else folders.student(model, task.name, seed)
-    )
-    tokenizer = load_tokenizer(folder)
-    student = load_model(folder, machine.device)
-    teacher = load_model(folders.teacher(task.name), machine.device)
+def _probe(job: Probing, machine: Machine) -> ModelProbe:
+    task, seed, settings = job.task, job.seed, job.settings
+    tokenizer = load_tokenizer(job.student)
+    student = load_model(job.student, machine.device)
+    teacher = load_model(job.teacher, machine.device)
     vocabulary = common_vocabulary(tokenizer, student, teacher)
-    rows = task.validation[: settings.examples]
     start = decoder_start(student)
-    examples = encode(rows, task.prompt, tokenizer, task.budget, start).examples
+    examples = encode(task.validation, task.prompt, tokenizer, task.budget, start).examples
     prompts = [example.prompt for example in examples]
     length = task.budget.max_new_tokens
     noise = uniform_noise(len(prompts), length, generator(seed, "probe", task.name))
-    distill = parameters.distill
+    distill = job.distill
     interleaving = Interleaving(teacher, Acceptance("top_k", settings.k), distill.teacher_sampling)
     drawn = (prompts, vocabulary, distill.student_sampling, length, noise)
     corrected = sample(student, *drawn, interleaving)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pipelines.parameters import At
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.folders import BASE, TEACHER_FOLDER
 from pipelines.runs.inputs import training_data
 from pipelines.runs.machine import Machine
-from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain
+from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain, untrained
 from pipelines.runs.scratch import fingerprint, key
 from pipelines.runs.specs import distilling, tuning
-from pipelines.runs.training import train_runs
+from pipelines.runs.training import MODEL
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import item_parameters, run_command, took, write_metrics
 from skd.models.loading import load_model, load_tokenizer, measure_model
@@ -64,7 +65,7 @@ def scale(parameters: Parameters, name: str) -> ScalingResult:
         )
         for task, seed in starts
     ]
-    tuned = dict(zip(starts, train_runs(specs, machine), strict=True))
+    tuned = dict(zip(starts, run_jobs(specs, machine, extra=1), strict=True))
     wanted = list(product(parameters.tasks, parameters.methods, parameters.seeds))
     specs = [
         distilling(
@@ -75,12 +76,12 @@ def scale(parameters: Parameters, name: str) -> ScalingResult:
             seed,
             start_folder=base
             if parameters.rows[method].student_init == "instruct"
-            else tuned[task, seed].folder,
+            else tuned[task, seed].folder / MODEL,
         )
         for task, method, seed in wanted
     ]
     runs: dict[str, dict[str, Seeds]] = {}
-    for (task, method, seed), run in zip(wanted, train_runs(specs, machine), strict=True):
+    for (task, method, seed), run in zip(wanted, run_jobs(specs, machine, extra=1), strict=True):
         runs.setdefault(task, {}).setdefault(method, {})[str(seed)] = run.result
     return ScalingResult(
         took=took(machine.device),
@@ -100,9 +101,9 @@ def _place(name: str, parameters: Parameters, machine: Machine) -> Path:
     settings, teacher_folder = parameters.student, BASE / TEACHER_FOLDER
     base = machine.scratch / f"student-{name}-{key(settings, fingerprint(teacher_folder))}"
     if isinstance(settings, ProceduralModel):
-        tokenizer = load_tokenizer(teacher_folder)
         corpora = base_corpora(parameters.all_tasks)
-        pretrain(base, f"base-{name}", settings, tokenizer, corpora, machine, position=0)
+        untrained(base, settings, load_tokenizer(teacher_folder))
+        pretrain({base: settings}, corpora, machine)
     else:
         parameter = f"scaling.students.{name}"
         tasks, models = parameters.all_tasks, parameters.models

@@ -15,16 +15,18 @@ from typing import Annotated
 
 from pipelines.parameters import At
 from pipelines.runs import folders
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.folders import BASE, SFT, STUDENT_FOLDER, TEACHER_FOLDER
 from pipelines.runs.inputs import training_data
+from pipelines.runs.jobs import Finished
 from pipelines.runs.machine import Machine
-from pipelines.runs.specs import RunSpec, tuning
-from pipelines.runs.training import FinishedRun, train_runs
+from pipelines.runs.specs import tuning
+from pipelines.runs.training import MODEL, RunSpec
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.files import write_folder
 from skd.models.settings import Budget
-from skd.results.runs import SftResult
+from skd.results.runs import SftResult, TrainedRun
 from skd.training.settings import Sft
 
 
@@ -76,7 +78,7 @@ def sft(parameters: Parameters) -> SftResult:
     """Fill models/sft/TASK with the teacher and the students; returns what their runs say."""
     machine = Machine.of(parameters.runtime, parameters.decoding_batch)
     tuned = models_to_tune(parameters)
-    runs = train_runs([model.spec for model in tuned], machine)
+    runs = run_jobs([model.spec for model in tuned], machine, extra=1)
     write_folder(SFT, lambda folder: _publish(folder, parameters, tuned, runs))
     tasks = {
         task: {
@@ -90,10 +92,13 @@ def sft(parameters: Parameters) -> SftResult:
 
 
 def _publish(
-    folder: Path, parameters: Parameters, tuned: Sequence[TunedModel], runs: Sequence[FinishedRun]
+    folder: Path,
+    parameters: Parameters,
+    tuned: Sequence[TunedModel],
+    runs: Sequence[Finished[TrainedRun]],
 ) -> None:
     for model, run in zip(tuned, runs, strict=True):
-        shutil.copytree(run.folder, folder / model.task / model.name)
+        shutil.copytree(run.folder / MODEL, folder / model.task / model.name)
     if parameters.sft.teacher is None:  # it came tuned
         for task in parameters.tasks:
             shutil.copytree(BASE / TEACHER_FOLDER, folder / task / TEACHER_FOLDER)

@@ -14,10 +14,11 @@ from itertools import product
 from typing import Annotated, Any
 
 from pipelines.parameters import At
+from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData, training_data
 from pipelines.runs.machine import Machine
-from pipelines.runs.specs import RunSpec, distilling
-from pipelines.runs.training import train_runs
+from pipelines.runs.specs import distilling
+from pipelines.runs.training import RunSpec
 from pipelines.settings.runtime import Runtime
 from pipelines.settings.sweeps import STUDENT_EXAMPLES, Sweep
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
@@ -55,7 +56,8 @@ def sweep(parameters: Parameters) -> SweepResult:
     wanted = list(_wanted(parameters))
     names = {run.task for run in wanted}
     tasks = {name: training_data(name, parameters.budget[name]) for name in names}
-    runs = train_runs([_spec(parameters, run, tasks[run.task]) for run in wanted], machine)
+    specs = [_spec(parameters, run, tasks[run.task]) for run in wanted]
+    runs = run_jobs(specs, machine, extra=1)
     values: dict[str, dict[str, dict[str, Seeds]]] = {name: {} for name in parameters.wanted}
     for one, finished in zip(wanted, runs, strict=True):
         by_value = values[one.sweep].setdefault(one.task, {})

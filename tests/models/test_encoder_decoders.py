@@ -12,10 +12,9 @@ from transformers import NllbTokenizerFast, PreTrainedTokenizerBase, PreTrainedT
 
 from pipelines.runs import testing
 from pipelines.runs.inputs import TaskData
-from pipelines.runs.machine import Machine
+from pipelines.runs.jobs import finish
 from pipelines.runs.placing import check_fit, materialise
-from pipelines.runs.specs import RunSpec
-from pipelines.runs.training import save_model, train_run
+from pipelines.runs.training import MODEL, RunSpec, save_model
 from pipelines.settings.evaluate import Evaluate
 from skd.data.record import ExampleRow
 from skd.engine.sources import decoder_start
@@ -27,7 +26,7 @@ from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, Languages, LayersModel, Models, ProceduralModel
 from skd.training.methods import METHODS
 from skd.training.settings import Distill, MethodSettings, Optimisation
-from tests.tiny import build
+from tests.tiny import build, machine_in
 
 TEXTS = ["translate: one two three", "eins zwei drei vier fünf"] * 20
 MARKS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -178,7 +177,7 @@ def test_families_may_differ_where_ids_and_starts_agree(tmp_path) -> None:
 def test_a_student_of_an_encoder_decoders_layers_is_refused(tmp_path) -> None:
     teacher = put(tmp_path / "t", "t5", plain_tokenizer())
     models = Models(FolderModel("folder", str(teacher)), LayersModel("layers", [0]))
-    machine = Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
+    machine = machine_in(tmp_path)
     with pytest.raises(UserError, match=r"models\.student: layers are kept of decoders alone"):
         materialise(tmp_path / "s", "models.student", models.student, models, teacher, [], machine)
 
@@ -204,17 +203,16 @@ def test_every_method_trains_a_student_that_is_tested_from_its_folder(method, tm
     spec = RunSpec(
         name=f"toy-{method}",
         task=task,
-        rows=rows,
         settings=MethodSettings(method),
         distill=Distill(optimisation),
         seed=1,
         start_folder=student,
         teacher_folder=None if method == "sft" else teacher,
     )
-    machine = Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
-    run = train_run(spec, machine, 0)
+    machine = machine_in(tmp_path)
+    run = finish(spec, machine)
     assert run.result.steps == 4
-    model, start = load_model(run.folder), load_model(student)
+    model, start = load_model(run.folder / MODEL), load_model(student)
     changed = [
         name
         for (name, a), b in zip(model.named_parameters(), start.parameters(), strict=True)
@@ -223,6 +221,5 @@ def test_every_method_trains_a_student_that_is_tested_from_its_folder(method, tm
     assert any("encoder" in name for name in changed)
     assert decoder_start(model) == decoder_start(start)
     split = testing.TestSplit("toy", "translation", "{source}", Budget(30, 6), rows)
-    subject = testing.Subject("toy", method, 1, run.folder)
-    tested = testing.test_job(Evaluate(batch_size=4), split, subject, machine)(0)
-    assert len(tested.records) == len(rows)
+    job = testing.Testing(method, 1, run.folder / MODEL, split, Evaluate(batch_size=4), "cpu")
+    assert len(finish(job, machine).result.records) == len(rows)

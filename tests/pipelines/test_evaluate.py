@@ -53,19 +53,19 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parameters:
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's output says where it was loaded from and what it was asked."""
 
-    def fake(settings, split, subject, machine, position):
+    def fake(job, machine, line):
         record = OutputRecord(
-            model=subject.model,
-            seed=subject.seed,
-            id=split.rows[0]["id"],
-            output=f"{subject.folder} {split.prompt}",
+            model=job.model,
+            seed=job.seed,
+            id=job.split.rows[0]["id"],
+            output=f"{job.folder} {job.split.prompt}",
             stopped=True,
-            tokens=split.budget.max_new_tokens,
+            tokens=job.split.budget.max_new_tokens,
             scores={},
         )
-        seed = "all" if subject.seed is None else str(subject.seed)
+        seed = "all" if job.seed is None else str(job.seed)
         scores = {"exact_match": 50.0}
-        return testing.TestedModel(subject.model, seed, scores, {"exact_match": "s"}, {}, [record])
+        return testing.TestedModel(job.model, seed, scores, {"exact_match": "s"}, {}, [record])
 
     monkeypatch.setattr(testing, "_test", fake)
 
@@ -126,9 +126,9 @@ def test_what_was_tested_is_not_tested_again(
     asked: list[tuple[str, str]] = []
     fake = testing._test
 
-    def seen(settings, split, subject, machine, position):
-        asked.append((subject.model, split.task))
-        return fake(settings, split, subject, machine, position)
+    def seen(job, machine, line):
+        asked.append((job.model, job.split.task))
+        return fake(job, machine, line)
 
     monkeypatch.setattr(testing, "_test", seen)
     assert stage.evaluate(both) == first

@@ -40,6 +40,7 @@ from skd.models.settings import (
 from skd.results.data import DataCard, Duplicates
 from skd.results.files import read_result, write_result
 from skd.results.layers import LayerChoice
+from tests.tiny import machine_in
 
 TASKS = ("words", "sums")
 TEACHER = Path("teacher")
@@ -55,7 +56,7 @@ def settings(**changes: object) -> LayersModel:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
+    return machine_in(tmp_path)
 
 
 @pytest.fixture

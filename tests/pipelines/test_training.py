@@ -11,15 +11,16 @@ import torch
 
 from pipelines.runs import training
 from pipelines.runs.inputs import TaskData
+from pipelines.runs.jobs import FINISHED, finish
 from pipelines.runs.machine import Machine
-from pipelines.runs.specs import RunSpec
-from pipelines.runs.training import save_model, scratch_name, train_run
+from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
 from skd.files import write_text
 from skd.models.loading import load_model
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import Budget, ProceduralModel
 from skd.training.methods import METHODS, ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation
+from tests.tiny import machine_in
 
 OPTIMISATION = Optimisation(
     steps=4, batch_size=2, learning_rate=0.01, validate_every=2, checkpoint_every=1
@@ -56,7 +57,6 @@ def spec(tmp_path: Path) -> Spec:
         return RunSpec(
             name=f"toy-{method}",
             task=task,
-            rows=task.train,
             settings=MethodSettings(method),
             distill=Distill(OPTIMISATION),
             start_folder=tmp_path / "student",
@@ -69,16 +69,18 @@ def spec(tmp_path: Path) -> Spec:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(torch.device("cpu"), tmp_path / "scratch", False, 1, 4)
+    return machine_in(tmp_path)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_leaves_a_model_its_log_and_whole_counts(method, spec, machine) -> None:
-    run = train_run(spec(method), machine, 0)
+    run = finish(spec(method), machine)
     result, row = run.result, METHODS[method]
     assert (result.steps, result.prompts, result.training_rows) == (4, 8, 6)
-    assert len(run.log.read_text().splitlines()) == 4
-    trained, start = (load_model(folder) for folder in (run.folder, spec(method).start_folder))
+    assert len((run.folder / LOG).read_text().splitlines()) == 4
+    trained, start = (
+        load_model(folder) for folder in (run.folder / MODEL, spec(method).start_folder)
+    )
     pairs = zip(trained.parameters(), start.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
     asked = row.needs_teacher or ResponseSource.TEACHER in row.sources
@@ -86,42 +88,40 @@ def test_every_method_leaves_a_model_its_log_and_whole_counts(method, spec, mach
     assert (result.teacher_passes > 0) == row.needs_teacher
     assert (result.validation.kl is not None) == (method != "sft")
     assert (result.acceptance_rate is not None) == (ResponseSource.INTERLEAVED in row.sources)
-    assert sorted(path.name for path in run.folder.parent.iterdir()) == [
-        "finished.json", "log.jsonl", "model",
-    ]  # fmt: skip
+    assert {path.name for path in run.folder.iterdir()} == {FINISHED, LOG, MODEL}
 
 
 def test_a_finished_run_is_found_and_not_trained_again(spec, machine, monkeypatch) -> None:
-    first = train_run(spec("skd"), machine, 0)
+    first = finish(spec("skd"), machine)
 
     def refuse(*_: object) -> None:
         raise AssertionError("it was trained again")
 
     monkeypatch.setattr(training, "_train", refuse)
-    assert train_run(dataclasses.replace(spec("skd"), name="other words"), machine, 3) == first
+    assert finish(dataclasses.replace(spec("skd"), name="other words"), machine, 3) == first
 
 
 def test_a_run_is_kept_under_all_that_decides_it_and_nothing_else(spec) -> None:
     own = spec("skd")
-    names = [scratch_name(own)]
+    names = [own.key]
     settings, distill = own.settings, own.distill
     rate = distill.optimisation.learning_rate
     for same in (
         {"name": "other words"},
         {"settings": dataclasses.replace(settings, learning_rate=rate)},
     ):
-        assert scratch_name(dataclasses.replace(own, **same)) == names[0]
+        assert dataclasses.replace(own, **same).key == names[0]
     for changes in (
         {"seed": 21},
-        {"rows": own.rows[:5]},
+        {"task": dataclasses.replace(own.task, train=own.task.train[:5])},
         {"settings": dataclasses.replace(settings, decoding="sample")},
         {"distill": dataclasses.replace(distill, rollout_steps=2)},
         {"task": dataclasses.replace(own.task, prompt="Say {source}")},
         {"task": dataclasses.replace(own.task, validation=own.task.validation[:1])},
         {"start_folder": own.teacher_folder},
     ):
-        names.append(scratch_name(dataclasses.replace(own, **changes)))
+        names.append(dataclasses.replace(own, **changes).key)
     assert own.teacher_folder is not None
     write_text(own.teacher_folder / "README.md", "another content")
-    names.append(scratch_name(own))
+    names.append(own.key)
     assert len(set(names)) == len(names)

@@ -1,0 +1,96 @@
+"""A real Ray cluster on loopback: two workers with folders of their own, the driver with another."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.runs.engines import run_jobs
+from pipelines.runs.jobs import FINISHED, JOB, Job
+from pipelines.runs.training import LOG, MODEL, RunSpec
+from skd.errors import UserError
+from skd.models.settings import Budget
+from tests.pipelines.test_jobs import models, some_jobs  # noqa: F401 - a fixture
+from tests.tiny import machine_in
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+WORKERS = ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Path]:
+    """The folder of the workers' folders. The head of the cluster has no core to work on."""
+    from ray.cluster_utils import Cluster
+
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as short,
+    ):
+        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        cluster = Cluster()
+        for name, cores in (("head", 0), *((name, 1) for name in WORKERS)):
+            # Short names, since sockets lie below them
+            folder = Path(short) / name
+            cluster.add_node(
+                num_cpus=cores,
+                temp_dir=str(folder),
+                node_ip_address="127.0.0.1",
+                include_dashboard=False,
+            )
+        patched.setenv("RAY_ADDRESS", cluster.address)
+        yield Path(short)
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture
+def jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:  # noqa: F811
+    """A test, and the same run with some seeds."""
+    monkeypatch.chdir(models)
+    run, test, _ = some_jobs()
+    return [test, *(dataclasses.replace(run, seed=seed) for seed in range(20, 26))]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Of a finished job, but for its seconds."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    apart = (JOB, FINISHED, LOG)
+    return {path.name: path.read_bytes() for path in paths if path.name not in apart}
+
+
+def test_a_cluster_makes_what_this_machine_makes_bit_by_bit(jobs, tmp_path, workers) -> None:
+    here = run_jobs(jobs, machine_in(tmp_path / "here"))
+    there = run_jobs(jobs, machine_in(tmp_path / "there", engine="ray"))
+    assert here[0].result == there[0].result
+    for ours, theirs in zip(here[1:], there[1:], strict=True):
+        assert files(ours.folder) == files(theirs.folder)
+        assert ours.result.validation == theirs.result.validation
+        assert theirs.folder.is_relative_to(tmp_path / "there")
+    for name in WORKERS:
+        (scratch,) = (workers / name).rglob(".scratch")
+        assert list(scratch.glob(f"*/{MODEL}"))
+        assert len(list((scratch / "inputs").iterdir())) == len(
+            list((scratch / "inputs").glob("*"))
+        )
+    assert not list((workers / "head").rglob(".scratch"))
+
+
+def test_what_was_made_is_found_without_a_cluster(jobs, tmp_path, workers, monkeypatch) -> None:
+    machine = machine_in(tmp_path, engine="ray")
+    first = run_jobs(jobs[:2], machine)
+    monkeypatch.setattr(ray, "get", None)
+    assert run_jobs(jobs[:2], machine) == first
+
+
+def test_a_workers_error_is_the_stages_in_one_sentence(jobs, tmp_path, workers) -> None:
+    run = jobs[-1]
+    assert isinstance(run, RunSpec)
+    endless = dataclasses.replace(run.task, budget=Budget(4000, 6))
+    with pytest.raises(UserError, match=r"^[^\n]*4006[^\n]*$"):
+        run_jobs([dataclasses.replace(run, task=endless)], machine_in(tmp_path, engine="ray"))

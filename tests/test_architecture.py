@@ -91,6 +91,11 @@ def test_one_module_imports_the_computer_algebra() -> None:
     assert {line.split()[0] for line in found} == {"skd/tasks/algebra.py"}
 
 
+def test_one_module_imports_ray() -> None:
+    found = offenders(modules("skd") + modules("pipelines"), {"ray"})
+    assert {line.split()[0] for line in found} == {"pipelines/runs/cluster.py"}
+
+
 def test_no_pickle_and_no_eval() -> None:
     for path in modules("skd") + modules("pipelines"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

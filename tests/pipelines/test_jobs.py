@@ -151,7 +151,7 @@ def test_a_run_made_by_the_command_is_the_one_made_in_process(
         (lambda path: path.write_text('{"name": 3'), r"job\.json: .*; remove it and run its stage"),
         (
             lambda path: path.write_text(path.read_text().replace('"seed":20', '"seed":21')),
-            r"job\.json: the code or the models .* have changed, .*toy-skd-21-.*run its stage again",
+            r"job\.json: the code or the models .* have changed, .*toy-skd-21-.*its stage again",
         ),
     ],
 )

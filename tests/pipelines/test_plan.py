@@ -160,6 +160,21 @@ def test_runs_side_by_side_need_the_memory_of_each_on_a_cpu_alone() -> None:
     assert one == 1
 
 
+def test_accelerators_share_the_time_and_have_a_memory_each() -> None:
+    params = params_of()
+    on_two = put(params, "runtime.per_device", 2)
+    eight = dataclasses.replace(device(kind="cuda"), count=8)
+    asked = ((params, device(kind="cuda")), (params, eight), (on_two, eight))
+    one, each, shared = (
+        next(stage for stage in planned(*both, SPEED).stages if stage.stage == "distill@skd")
+        for both in asked
+    )
+    assert (one.side_by_side, each.side_by_side, shared.side_by_side) == (1, 8, 12)  # of 12 runs
+    assert one.memory == each.memory == one.peak.bytes < shared.memory <= 2 * one.peak.bytes
+    assert one.seconds is not None
+    assert each.seconds == shared.seconds == pytest.approx(one.seconds / 8)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

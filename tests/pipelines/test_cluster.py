@@ -1,4 +1,4 @@
-"""A real Ray cluster on loopback: two workers with folders of their own, the driver with another."""
+"""A real Ray cluster on loopback: two workers and the driver, each with folders of its own."""
 
 from __future__ import annotations
 

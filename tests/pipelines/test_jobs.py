@@ -16,7 +16,6 @@ from pipelines.runs import testing, training
 from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.jobs import FINISHED, JOB, Job, describe, finish, folders
-from pipelines.runs.testing import Testing, TestSplit
 from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.probe import Probe
@@ -63,11 +62,11 @@ def some_jobs() -> list[Job[Any]]:
     task = TaskData("toy", "summarization", "{source}", BUDGET, ROWS, ROWS[:3])
     distill = Distill(optimisation)
     settings = MethodSettings("skd")
-    split = TestSplit("toy", "summarization", "{source}", BUDGET, ROWS)
+    split = testing.TestSplit("toy", "summarization", "{source}", BUDGET, ROWS)
     probe = Probe(methods=[], examples=3, drafted=1, k=1)
     return [
         RunSpec("toy-skd", task, settings, distill, STUDENT, TEACHER, 20),
-        Testing("skd", None, STUDENT, split, Evaluate(batch_size=3), "cpu"),
+        testing.Testing("skd", None, STUDENT, split, Evaluate(batch_size=3), "cpu"),
         Probing(task, STUDENT, TEACHER, 20, distill, probe, "cpu"),
     ]
 

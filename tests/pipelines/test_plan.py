@@ -163,7 +163,7 @@ def test_runs_side_by_side_need_the_memory_of_each_on_a_cpu_alone() -> None:
 def test_accelerators_share_the_time_and_have_a_memory_each() -> None:
     params = params_of()
     on_two = put(params, "runtime.per_device", 2)
-    eight = dataclasses.replace(device(kind="cuda"), count=8)
+    eight = replace(device(kind="cuda"), count=8)
     asked = ((params, device(kind="cuda")), (params, eight), (on_two, eight))
     one, each, shared = (
         next(stage for stage in planned(*both, SPEED).stages if stage.stage == "distill@skd")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from pipelines.yaml_text import read_yaml
 from skd.errors import UserError
-from skd.settings import describe_errors
+from skd.settings import Name, describe_errors
 
 PARAMETERS = Path("params.yaml")
 UNTRACKED = "runtime"
@@ -45,9 +45,12 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
     """The parameters that `kind` names, checked. `item` is the row that the stage works on.
 
     Raises:
-        UserError: a parameter is missing, unknown or wrong; each one is named.
+        UserError: a parameter is missing, unknown or wrong; each one is named. So is an item that
+            is no name: stages name folders after it.
     """
     document = read_yaml(file)
+    if item is not None:
+        _check_name(item)
     hints = get_type_hints(kind, include_extras=True)
     values, complaints = {}, []
     for field, path in paths(kind).items():
@@ -64,14 +67,11 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
     return kind(**values)
 
 
-def read_yaml(file: Path = PARAMETERS) -> Any:
-    """A parameter file as it stands. Raises `UserError` when there is none or it cannot be read."""
+def _check_name(item: str) -> None:
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such parameter file; run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {error}") from None
+        TypeAdapter(Name).validate_python(item)
+    except ValidationError as error:
+        raise UserError("\n".join(describe_errors(error, "the row's name"))) from None
 
 
 def _path(name: str, hint: Any) -> str:

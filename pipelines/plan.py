@@ -20,7 +20,6 @@ import sys
 from dataclasses import replace
 
 import torch
-import yaml
 
 from pipelines.planning.advice import advise
 from pipelines.planning.devices import Device, device_of
@@ -35,6 +34,7 @@ from pipelines.profile import compose
 from pipelines.runs.machine import pick_device
 from pipelines.schema import Params, load, parse
 from pipelines.stages.command import run_command
+from pipelines.yaml_text import parse_yaml
 
 EXAMPLES = """\
   python -m pipelines.plan                              params.yaml, on this machine
@@ -99,7 +99,7 @@ def _device(chosen: torch.device, arguments: argparse.Namespace) -> Device:
 
 
 def _profile(name: str) -> Params:
-    return parse(yaml.safe_load(compose(name)), name)
+    return parse(parse_yaml(compose(name), name), name)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

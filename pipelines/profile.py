@@ -14,10 +14,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from pipelines.schema import parse
 from pipelines.stages.command import run_command
+from pipelines.yaml_text import parse_yaml, read_text, read_yaml
 from skd.errors import UserError
 from skd.files import write_text
 
@@ -28,26 +29,30 @@ DATA = Path("data")  # an output of `prepare` per task; DVC has it in its cache
 
 def compose(name: str, folder: Path = PROFILES) -> str:
     """The text of params.yaml under this profile. Raises `UserError` if it is not valid."""
-    path = folder / f"{name}.yaml"
-    if not path.exists():
+    if name not in names(folder):
         raise UserError(f"no profile {name!r}; there are: {', '.join(names(folder))}")
+    path = folder / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8") if name == DEFAULT else _merged(path, name)
+    parse(parse_yaml(text, str(path)), str(path))
+    return text
+
+
+def _merged(path: Path, name: str) -> str:
+    """The default's text with the profile's sections in place; comments stay."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 120
-    if name == DEFAULT:
-        text = path.read_text(encoding="utf-8")
-    else:
-        merged: Any = yaml.load((folder / f"{DEFAULT}.yaml").read_text(encoding="utf-8"))
-        for section, value in yaml.load(path.read_text(encoding="utf-8")).items():
-            merged[section] = value
-        merged.yaml_set_start_comment(
-            f"The profile {name!r}: profiles/{name}.yaml over the default."
-        )
-        out = io.StringIO()
-        yaml.dump(merged, out)
-        text = out.getvalue()
-    parse(YAML(typ="safe").load(text), str(path))
-    return text
+    if not isinstance(read_yaml(path), dict):  # what YAML must not hold is refused here
+        raise UserError(f"{path}: sections of params.yaml are expected")
+    try:
+        merged: Any = yaml.load(read_text(path.with_name(f"{DEFAULT}.yaml")))
+        merged.update(yaml.load(read_text(path)))
+    except YAMLError as error:  # YAML 1.2, which DVC reads, and 1.1 differ
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    merged.yaml_set_start_comment(f"The profile {name!r}: profiles/{name}.yaml over the default.")
+    out = io.StringIO()
+    yaml.dump(merged, out)
+    return out.getvalue()
 
 
 def names(folder: Path = PROFILES) -> list[str]:
@@ -61,7 +66,7 @@ def use(name: str, root: Path = Path()) -> None:
     if target.exists():
         write_text(target.with_name("params.yaml.previous"), target.read_text(encoding="utf-8"))
     write_text(target, text)
-    tasks = YAML(typ="safe").load(text)["experiment"]["tasks"]
+    tasks = parse_yaml(text, name)["experiment"]["tasks"]
     for folder in sorted((root / DATA).glob("*/")):
         if folder.name not in tasks:
             shutil.rmtree(folder)

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from pipelines.parameters import PARAMETERS, read_yaml
+from pipelines.parameters import PARAMETERS
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.experiment import Experiment
 from pipelines.settings.fairness import Fairness
@@ -24,6 +24,7 @@ from pipelines.settings.report import Report
 from pipelines.settings.runtime import Runtime
 from pipelines.settings.scaling import Scaling
 from pipelines.settings.sweeps import Sweep
+from pipelines.yaml_text import read_yaml
 from skd.data.settings import Data
 from skd.errors import UserError
 from skd.models.settings import Budget, Models
@@ -126,6 +127,9 @@ class Params:
             )
 
 
+_PARAMS = TypeAdapter(Params)
+
+
 def load(file: Path = PARAMETERS) -> Params:
     """Read and check a whole parameter file. Raises `UserError` naming each bad parameter."""
     return parse(read_yaml(file), str(file))
@@ -134,7 +138,7 @@ def load(file: Path = PARAMETERS) -> Params:
 def parse(document: object, origin: str = str(PARAMETERS)) -> Params:
     """Check what stands in a parameter file. Raises `UserError` naming each bad parameter."""
     try:
-        return TypeAdapter(Params).validate_python(document)
+        return _PARAMS.validate_python(document)
     except ValidationError as error:
         lines = [f"{origin}: {complaint}" for complaint in describe_errors(error)]
         raise UserError("\n".join(lines)) from None

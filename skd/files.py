@@ -52,26 +52,35 @@ def write_json(target: Path, value: Any) -> None:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """A JSONL file of an earlier stage."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error}); make it anew: `dvc repro`") from None
-    return row
+    lines = _text(path).split("\n")
+    if lines.pop():
+        raise UserError(f"{path}: its last line is cut off; make it anew: `dvc repro`")
+    rows = [_value(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: no JSON object; make it anew: `dvc repro`")
+    return rows
 
 
 def read_json(path: Path) -> Any:
+    """A JSON file of an earlier stage."""
+    return _value(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run `dvc repro` to make it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); make it anew: `dvc repro`") from None
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error}); make it anew: `dvc repro`") from None
 
 
 def jsonl(rows: Sequence[Any]) -> str:

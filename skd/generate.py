@@ -22,7 +22,7 @@ from skd.engine.rollout import Rows, uniform_noise
 from skd.engine.seeding import generator
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
-from skd.errors import UserError
+from skd.errors import UserError, printable
 from skd.models.encoding import encode_prompts
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import check_pair, common_vocabulary
@@ -152,7 +152,7 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

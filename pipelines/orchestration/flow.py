@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.orchestration import artifacts, graph, repair, repro, runner, server
-from skd.errors import UserError
+from skd.errors import UserError, printable
 
 os.environ.update(server.PRIVATE)  # read when prefect is imported
 
@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[options.command](options, words)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("cancelled: what finished is kept, the rest runs next time", file=sys.stderr)

@@ -76,9 +76,9 @@ def sizes_of(settings: StudentModel, models: Models) -> Sizes | Unknown:
     name = _name(settings)
     try:
         config, origin = _config(settings, models)
-    except (OSError, ValueError) as error:
+        return measured(config, name, origin, models.trust_remote_code)
+    except Exception as error:  # a wrong config raises what it comes upon: TypeError, KeyError, …
         return Unknown(name, (str(error).strip().splitlines() or [type(error).__name__])[0])
-    return measured(config, name, origin)
 
 
 def part_of(whole: Sizes, layers: int) -> Sizes:
@@ -93,10 +93,12 @@ def part_of(whole: Sizes, layers: int) -> Sizes:
     )
 
 
-def measured(config: PretrainedConfig, name: str, origin: str) -> Sizes:
+def measured(
+    config: PretrainedConfig, name: str, origin: str, trust_remote_code: bool = False
+) -> Sizes:
     """The sizes that a configuration stands for. Families name some of them in their own way."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     text = config.get_text_config()
     heads = text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads

@@ -55,7 +55,10 @@ def materialise(
         tasks: those whose training rows say what a part of the teacher is worth.
     """
     if isinstance(settings, FolderModel):
-        path = Path(settings.path).expanduser().resolve()
+        try:
+            path = Path(settings.path).expanduser().resolve()
+        except RuntimeError as error:  # `~nobody`, or links in a circle
+            raise UserError(f"{parameter}.path: {settings.path}: {error}") from None
         if not (path / "config.json").exists():
             raise UserError(f"{parameter}.path: {settings.path} is no model folder (config.json)")
         reference = ModelReference(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Positive
+from skd.settings import STRICT, PathText, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
 class Evaluate:
     batch_size: Positive = 128
     # Folder or Hub id of a COMET checkpoint; None: not scored
-    comet: str | None = None
+    comet: PathText | None = None
     # Folder of its encoder's config and tokenizer; None: beside it
-    comet_encoder: str | None = None
+    comet_encoder: PathText | None = None

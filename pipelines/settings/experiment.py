@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name
+from skd.settings import STRICT, Names, SomeNames, SomeSeeds
 
 
 @dataclass(frozen=True, config=STRICT)
 class Experiment:
     # Rows of `data`, in report order
-    tasks: list[Name]
+    tasks: SomeNames
     # Rows of `methods`, in report order
-    methods: list[Name]
+    methods: SomeNames
     # Each draws the student's training subset, its order and its sampling
-    seeds: list[int]
+    seeds: SomeSeeds
     # Rows of `sweeps`, in report order
-    sweeps: list[Name]
+    sweeps: Names
     # Rows of `data` that are only tested, in report order
-    test_sets: list[Name]
+    test_sets: Names
     # Tasks on which `fairness` tunes and compares methods
-    fairness: list[Name]
+    fairness: Names
     # Rows of `scaling.students`, in report order
-    students: list[Name]
+    students: Names

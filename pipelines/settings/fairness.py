@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name, PositiveNumber
+from skd.settings import STRICT, Name, PositiveNumber, SomeSeeds
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,7 +22,7 @@ class Fairness:
     """Every method tuned by the same number of tries, then compared at three equal budgets."""
 
     # Of the comparison; the first one's tries tune
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: SomeSeeds
     learning_rates: Annotated[list[PositiveNumber], Field(min_length=1)]
     # Rows of `methods`: what is tuned besides; as many values for each
     knobs: dict[Name, Knob]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name, Positive, PositiveNumber
+from skd.settings import STRICT, Name, Positive, PositiveNumber, Seed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -17,4 +17,4 @@ class Report:
     # Points of a metric. Methods are called equal where the difference surely lies within it, and
     # a cheaper method may be chosen where the best surely leads by less.
     margin: PositiveNumber = 2.0
-    seed: int = 0
+    seed: Seed = 0

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Positive
+from skd.settings import STRICT, PathText, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,4 +23,4 @@ class Runtime:
     # Whether `base` refuses what this device's memory cannot hold (pipelines/plan.py)
     plan: bool = True
     # Resumable states, finished seeds, COMET scores; safe to delete
-    scratch: str = ".scratch"
+    scratch: PathText = ".scratch"

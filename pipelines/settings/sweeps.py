@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name, Positive
+from skd.settings import STRICT, Name, Positive, SomeNames, SomeSeeds
 from skd.training.settings import Distill, MethodSettings, changed
 
 # Swept settings that do not stand in a row of `methods`: the rows that a student sees, and those
@@ -26,8 +26,8 @@ class Sweep:
     # sense with a value of its own only.
     setting: str
     values: Annotated[list[Any], Field(min_length=1)]
-    tasks: Annotated[list[Name], Field(min_length=1)]
-    seeds: Annotated[list[int], Field(min_length=1)]
+    tasks: SomeNames
+    seeds: SomeSeeds
     # None: as many as in `distill`, whose runs are then taken over where a value is a method's own
     validation_examples: Positive | None = None
 

@@ -40,13 +40,14 @@ from skd.models.settings import (
 from skd.results.files import read_result
 from skd.results.layers import LayerChoice
 from skd.results.pair import ModelFacts, ModelOrigin, PairResult
+from skd.settings import Names
 
 _TOKENIZER_ROWS = 2000  # per task: enough for a small vocabulary
 
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.tasks")]
+    tasks: Annotated[Names, At("experiment.tasks")]
     models: Models
     decoding_batch: Annotated[int, At("evaluate.batch_size")]
     runtime: Runtime

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pipelines import BEGAN
 from pipelines.parameters import read_parameters
-from skd.errors import UserError
+from skd.errors import UserError, printable
 from skd.results.files import write_result
 from skd.results.took import Took
 
@@ -36,7 +36,7 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)

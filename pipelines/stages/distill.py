@@ -28,6 +28,7 @@ from skd.models.settings import Budget
 from skd.results.files import write_result
 from skd.results.logs import LogRow, log_row, log_text
 from skd.results.runs import DistillResult, RunBudget, TrainedRun, ValidationScores
+from skd.settings import Name, Names, SomeSeeds
 from skd.training.settings import Distill, MethodSettings
 
 LOGS = Path("logs/distill")
@@ -36,9 +37,9 @@ Runs = Mapping[str, Mapping[int, Finished[TrainedRun]]]  # task -> seed -> run
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.tasks")]
-    seeds: Annotated[list[int], At("experiment.seeds")]
-    budget: dict[str, Budget]
+    tasks: Annotated[Names, At("experiment.tasks")]
+    seeds: Annotated[SomeSeeds, At("experiment.seeds")]
+    budget: dict[Name, Budget]
     distill: Distill
     method: Annotated[MethodSettings, At("methods.{item}")]
     decoding_batch: Annotated[int, At("evaluate.batch_size")]

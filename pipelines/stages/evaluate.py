@@ -24,6 +24,7 @@ from skd.files import write_folder
 from skd.models.settings import Budget
 from skd.results.evaluation import EvaluateResult, MethodScores, SplitScores
 from skd.results.files import write_result, write_results
+from skd.settings import Name, Names, SomeSeeds
 
 STARTS = "starts"  # the teachers, and the students before distillation
 RECORDS = Path("records")
@@ -33,11 +34,11 @@ Tested = Mapping[str, Mapping[str, list[TestedModel]]]
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.tasks")]
-    methods: Annotated[list[str], At("experiment.methods")]
-    seeds: Annotated[list[int], At("experiment.seeds")]
-    test_sets: Annotated[list[str], At("experiment.test_sets")]
-    budget: dict[str, Budget]
+    tasks: Annotated[Names, At("experiment.tasks")]
+    methods: Annotated[Names, At("experiment.methods")]
+    seeds: Annotated[SomeSeeds, At("experiment.seeds")]
+    test_sets: Annotated[Names, At("experiment.test_sets")]
+    budget: dict[Name, Budget]
     evaluate: Evaluate
     runtime: Runtime
 

@@ -38,7 +38,7 @@ from skd.results.analyses import (
 from skd.results.evaluation import OutputRecord
 from skd.results.files import lines_of
 from skd.results.runs import TrainedRun
-from skd.settings import label
+from skd.settings import Name, Names, label
 from skd.training.settings import Distill, MethodSettings, changed
 
 OUT = Path("fairness")
@@ -70,11 +70,11 @@ BUDGETS: dict[str, Callable[[TrainedRun], Spent]] = {
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.fairness")]
-    budget: dict[str, Budget]
+    tasks: Annotated[Names, At("experiment.fairness")]
+    budget: dict[Name, Budget]
     distill: Distill
     evaluate: Evaluate
-    methods: dict[str, MethodSettings]
+    methods: dict[Name, MethodSettings]
     fairness: Fairness
     runtime: Runtime
 

@@ -7,7 +7,6 @@ folder is there for `evaluate` to depend on when there is none. Refuses to know 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from pipelines.parameters import At, read_parameters
 from pipelines.stages.command import METRICS, run_command, took
 from skd.data.prepare import TEST_SETS, prepare_test
 from skd.data.settings import Data
-from skd.files import read_rows, write_json
+from skd.files import read_rows, write_folder, write_json
 from skd.results.data import DataCard, PrepareTestsResult
 from skd.results.files import read_result, write_result
+from skd.settings import Name, Names
 
 HELP = """\
 Reads the rows of `data` that experiment.test_sets names and writes for each test_sets/NAME/:
@@ -32,8 +32,8 @@ SEEN = ("train", "validation")  # the validation split chooses the weights
 
 @dataclass(frozen=True)
 class Parameters:
-    names: Annotated[list[str], At("experiment.test_sets")]
-    data: dict[str, Data]
+    names: Annotated[Names, At("experiment.test_sets")]
+    data: dict[Name, Data]
 
 
 def prepare_tests(rows: Mapping[str, Data], names: Sequence[str], root: Path) -> PrepareTestsResult:
@@ -46,15 +46,19 @@ def prepare_tests(rows: Mapping[str, Data], names: Sequence[str], root: Path) ->
     Raises:
         UserError: data that cannot be used, or that was trained on.
     """
-    shutil.rmtree(root / TEST_SETS, ignore_errors=True)
-    cards = {name: _prepare(rows[name], name, root) for name in names}
-    write_json(root / TEST_SETS / "sets.json", {name: card.tests for name, card in cards.items()})
+    cards: dict[str, DataCard] = {}
+
+    def fill(sets: Path) -> None:
+        cards.update({name: _prepare(rows[name], name, root, sets) for name in names})
+        write_json(sets / "sets.json", {name: card.tests for name, card in cards.items()})
+
+    write_folder(root / TEST_SETS, fill)
     result = PrepareTestsResult(took(), cards)
     write_result(root / METRICS / "prepare_tests.json", result)
     return result
 
 
-def _prepare(row: Data, name: str, root: Path) -> DataCard:
+def _prepare(row: Data, name: str, root: Path, sets: Path) -> DataCard:
     task = str(row.tests)
     folder = root / "data" / task
     seen = {
@@ -62,7 +66,7 @@ def _prepare(row: Data, name: str, root: Path) -> DataCard:
         for split in SEEN
     }
     prompt = read_result(folder / "card.json", DataCard, f"prepare@{task}").prompt
-    return prepare_test(row, name, prompt, seen, root)
+    return prepare_test(row, name, prompt, seen, root, sets)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,6 +32,7 @@ from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.analyses import ModelProbe, ProbeResult
+from skd.settings import Name, Names, SomeSeeds
 from skd.training.settings import Distill
 
 UNTRAINED = "student_init"
@@ -39,9 +40,9 @@ UNTRAINED = "student_init"
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.tasks")]
-    seeds: Annotated[list[int], At("experiment.seeds")]
-    budget: dict[str, Budget]
+    tasks: Annotated[Names, At("experiment.tasks")]
+    seeds: Annotated[SomeSeeds, At("experiment.seeds")]
+    budget: dict[Name, Budget]
     distill: Distill
     probe: Probe
     runtime: Runtime

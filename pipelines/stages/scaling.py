@@ -26,20 +26,21 @@ from skd.models.loading import load_model, load_tokenizer, measure_model
 from skd.models.settings import Budget, Models, ProceduralModel, StudentModel
 from skd.results.analyses import ScalingResult
 from skd.results.runs import Seeds
+from skd.settings import Name, Names, SomeSeeds
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 
 @dataclass(frozen=True)
 class Parameters:
-    all_tasks: Annotated[list[str], At("experiment.tasks")]
-    budget: dict[str, Budget]
+    all_tasks: Annotated[Names, At("experiment.tasks")]
+    budget: dict[Name, Budget]
     models: Models
     tuning: Annotated[Optimisation, At("sft.student")]
     distill: Distill
-    rows: Annotated[dict[str, MethodSettings], At("methods")]
-    methods: Annotated[list[str], At("scaling.methods")]
-    tasks: Annotated[list[str], At("scaling.tasks")]
-    seeds: Annotated[list[int], At("scaling.seeds")]
+    rows: Annotated[dict[Name, MethodSettings], At("methods")]
+    methods: Annotated[Names, At("scaling.methods")]
+    tasks: Annotated[Names, At("scaling.tasks")]
+    seeds: Annotated[SomeSeeds, At("scaling.seeds")]
     student: Annotated[StudentModel, At("scaling.students.{item}")]
     decoding_batch: Annotated[int, At("evaluate.batch_size")]
     runtime: Runtime

@@ -27,14 +27,15 @@ from pipelines.stages.command import run_command, stage_parameters, took, write_
 from skd.files import write_folder
 from skd.models.settings import Budget
 from skd.results.runs import SftResult, TrainedRun
+from skd.settings import Name, Names, SomeSeeds
 from skd.training.settings import Sft
 
 
 @dataclass(frozen=True)
 class Parameters:
-    tasks: Annotated[list[str], At("experiment.tasks")]
-    seeds: Annotated[list[int], At("experiment.seeds")]
-    budget: dict[str, Budget]
+    tasks: Annotated[Names, At("experiment.tasks")]
+    seeds: Annotated[SomeSeeds, At("experiment.seeds")]
+    budget: dict[Name, Budget]
     sft: Sft
     decoding_batch: Annotated[int, At("evaluate.batch_size")]
     runtime: Runtime

@@ -25,17 +25,17 @@ from pipelines.stages.command import run_command, stage_parameters, took, write_
 from skd.models.settings import Budget
 from skd.results.analyses import SweepResult, SweepRuns
 from skd.results.runs import Seeds
-from skd.settings import label
+from skd.settings import Name, Names, label
 from skd.training.settings import Distill, MethodSettings
 
 
 @dataclass(frozen=True)
 class Parameters:
-    budget: dict[str, Budget]
+    budget: dict[Name, Budget]
     distill: Distill
-    methods: dict[str, MethodSettings]
-    wanted: Annotated[list[str], At("experiment.sweeps")]
-    sweeps: dict[str, Sweep]
+    methods: dict[Name, MethodSettings]
+    wanted: Annotated[Names, At("experiment.sweeps")]
+    sweeps: dict[Name, Sweep]
     decoding_batch: Annotated[int, At("evaluate.batch_size")]
     runtime: Runtime
 

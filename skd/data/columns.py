@@ -17,6 +17,7 @@ from skd.errors import UserError
 from skd.tasks.arithmetic import MARK, answer_text, last_box
 
 SLOT = re.compile(r"\{([^{}]+)\}")
+HALF = re.compile("[\ud800-\udfff]")  # JSON can write one, and no file can hold it
 CALCULATOR = re.compile(r"<<[^<>]*>>")  # GSM8K's marks: "48/2 = <<48/2=24>>24"
 
 
@@ -104,7 +105,11 @@ def _text(where: str, column: str, cell: Any) -> str:
         cell = int(cell)  # 51.0 is written 51
     if isinstance(cell, bool) or not isinstance(cell, str | int | float | None):
         raise UserError(f"{where}: column {column!r} holds {type(cell).__name__}, not a text")
+    if isinstance(cell, float) and math.isinf(cell):
+        raise UserError(f"{where}: column {column!r} holds no finite number")
     text = "" if cell is None or cell != cell else str(cell).replace("\r\n", "\n").strip()
     if not text:
         raise UserError(f"{where}: column {column!r} is empty; fill it or remove the row")
+    if HALF.search(text):
+        raise UserError(f"{where}: column {column!r} holds half of a UTF-16 pair; correct the row")
     return text

@@ -47,13 +47,14 @@ def prepare(data: Data, name: str, root: Path) -> DataCard:
 
 
 def prepare_test(
-    data: Data, name: str, prompt: str, trained: Mapping[str, Sequence[str]], root: Path
+    data: Data, name: str, prompt: str, trained: Mapping[str, Sequence[str]], root: Path, sets: Path
 ) -> DataCard:
-    """Write `test_sets/<name>` under `root` and return its card.
+    """Write the folder `name` in `sets` and return its card.
 
     Args:
         prompt: of the task whose models are tested; the row's own wins.
         trained: split -> source texts that those models, or their choice, have seen.
+        root: what the paths of files are relative to.
 
     Raises:
         UserError: bad rows, a source text that was trained on, an empty split, a bad prompt.
@@ -65,7 +66,7 @@ def prepare_test(
         raise UserError(f"data.{name}: the test split is empty; give it rows")
     duplicates = Duplicates(across_splits=repeated, dropped=repeated, merged=loaded.merged)
     own = prompt if data.prompt is None else _prompt(data, name)
-    return _write(root / TEST_SETS / name, data, own, splits, duplicates, loaded.skipped)
+    return _write(sets / name, data, own, splits, duplicates, loaded.skipped)
 
 
 def _unseen(

@@ -12,6 +12,7 @@ from typing import NotRequired, cast
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+from skd.errors import UserError
 from skd.files import read_rows
 
 SPLITS = ("train", "validation", "test")
@@ -48,8 +49,17 @@ class ExampleRow(TypedDict):
 
 
 def read_examples(path: Path) -> list[ExampleRow]:
-    """The rows of a split. Raises `UserError` where the file is missing."""
-    return cast(list[ExampleRow], read_rows(path))
+    """The rows of a split. Raises `UserError` where the file or a text of a row is missing."""
+    rows = read_rows(path)
+    for number, row in enumerate(rows, 1):
+        texts = {name: row.get(name) for name in ("id", "source", "target")}
+        texts |= dict(enumerate(row.get("references", [])))
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise UserError(
+                    f"{path}, line {number}: {name!r} is no text; make it anew: `dvc repro`"
+                )
+    return cast(list[ExampleRow], rows)
 
 
 def normalised(text: str) -> str:

@@ -10,7 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name, Positive
+from skd.settings import STRICT, Name, PathText, Positive, Seed
+
+# Generators make as many as they are asked for, so that a slip of the hand would never end
+Rows = Annotated[Positive, Field(le=10_000_000)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,11 +40,11 @@ class Files:
     kind: Literal["files"]
     columns: Columns
     # Path of a .jsonl, .json, .csv or .parquet file
-    train: str | None = None
+    train: PathText | None = None
     # None: taken from the end of the shuffled train file
-    validation: str | None = None
+    validation: PathText | None = None
     # None: likewise
-    test: str | None = None
+    test: PathText | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -54,7 +57,7 @@ class Hub:
         Literal["flores_plus", "dialogsum", "gsm8k", "svamp", "asdiv", "gsm_plus", "math"] | None
     ) = None
     # None: the preset's
-    id: str | None = None
+    id: PathText | None = None
     config: str | None = None
     columns: Columns | None = None
     # Our split name -> theirs; a missing one is cut from train
@@ -70,11 +73,11 @@ class Data:
     task: Literal["translation", "summarization", "arithmetic"]
     source: Source
     # Rows; None: all there are (procedural sources need a number)
-    train_size: Positive | None = None
-    validation_size: Positive | None = None
-    test_size: Positive | None = None
+    train_size: Rows | None = None
+    validation_size: Rows | None = None
+    test_size: Rows | None = None
     # Of generation, shuffling and cutting; not an experiment seed
-    seed: int = 0
+    seed: Seed = 0
     # A source text that stands in two splits
     duplicates: Literal["error", "drop"] = "error"
     # Template with {source}; None: the task's

@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from skd.errors import UserError
+
+csv.field_size_limit(2**31 - 1)  # characters: a field may be as long as in the other kinds
 
 SourceRow = tuple[str, dict[str, Any]]  # where it stands, its columns
 
@@ -30,9 +33,12 @@ def read(path: Path, shown: str) -> list[SourceRow]:
         raise UserError(
             f"{shown}: unknown file type {path.suffix!r}; use one of {', '.join(READERS)}"
         )
-    if not path.is_file():
-        raise UserError(f"{shown}: no such file; correct the path in params.yaml")
-    return list(reader(path, shown))
+    try:
+        if not path.is_file():
+            raise UserError(f"{shown}: no such file; correct the path in params.yaml")
+        return list(reader(path, shown))
+    except OSError as error:  # a name that is too long, no right to read
+        raise UserError(f"{shown}: cannot be read ({error.strerror})") from None
 
 
 def _text(path: Path, shown: str) -> str:
@@ -44,14 +50,26 @@ def _text(path: Path, shown: str) -> str:
         raise UserError(f"{shown}, line {line}: not UTF-8; convert the file to UTF-8") from None
 
 
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return values
+
+
+# A number of more than 4,300 digits is a ValueError, as one key twice is
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+
+
 def _json_lines(path: Path, shown: str) -> Iterator[SourceRow]:
     # split("\n"): splitlines() would also break at U+2028, which JSON strings may hold
     for number, line in enumerate(_text(path, shown).split("\n"), start=1):
         if line.strip():
             where = f"{shown}, line {number}"
             try:
-                value = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                value = _DECODER.decode(line)
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: not valid JSON ({error}); one object a line") from None
             yield where, _object(value, where)
 
@@ -59,7 +77,6 @@ def _json_lines(path: Path, shown: str) -> Iterator[SourceRow]:
 def _json(path: Path, shown: str) -> Iterator[SourceRow]:
     """A list of objects, decoded one by one so that each row knows its line."""
     text = _text(path, shown)
-    decoder = json.JSONDecoder()
     position = _skip(text, 0)
     if text[position : position + 1] != "[":
         raise UserError(f"{shown}, line 1: a .json file must hold a list of objects")
@@ -69,8 +86,8 @@ def _json(path: Path, shown: str) -> Iterator[SourceRow]:
         line, counted = line + text.count("\n", counted, position), position
         where = f"{shown}, line {line}"
         try:
-            value, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value, position = _DECODER.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not valid JSON ({error})") from None
         yield where, _object(value, where)
         position = _skip(text, position)
@@ -129,9 +146,13 @@ def _parquet(path: Path, shown: str) -> Iterator[SourceRow]:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        # Of this file alone: `read_table` takes folders such as `split=test` for a column
+        table = pyarrow.parquet.ParquetFile(path).read()
+        names, rows = table.column_names, table.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Texts that are not UTF-8 and dates that no calendar has are ValueErrors
         raise UserError(f"{shown}: not a readable Parquet file ({error})") from None
+    _header(names, shown)
     for number, row in enumerate(rows, start=1):
         yield f"{shown}, row {number}", row
 

@@ -16,7 +16,7 @@ README = "README.md"
 def of_folder(folder: Path) -> str | None:
     try:
         return stated((folder / README).read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -38,8 +38,8 @@ def stated(readme: str) -> str | None:
     if licence == "other":
         licence = fields.get("license_name") or licence
     if isinstance(licence, list):
-        licence = ", ".join(map(str, licence))
-    return str(licence) if licence else None
+        licence = ", ".join(name for name in licence if isinstance(name, str))
+    return licence if isinstance(licence, str) and licence else None
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def front_matter(text: str) -> dict[str, Any]:
         return {}
     ends = [number for number, line in enumerate(lines) if number and line.rstrip() == "---"]
     try:
-        fields = yaml.safe_load("\n".join(lines[1 : ends[0]])) if ends else None
-    except yaml.YAMLError:
+        # The base loader makes texts of all scalars: none of them can be malformed
+        fields = yaml.load("\n".join(lines[1 : ends[0]]), yaml.BaseLoader) if ends else None  # noqa: S506
+    except (yaml.YAMLError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -6,6 +6,8 @@ elsewhere: a user's folder, or a Hub id at a commit. Knows no tasks, losses or s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +48,7 @@ def load_model(
     Raises `UserError` when it cannot.
     """
     where, options = _resolve(folder)
-    try:
+    with _reading(where):
         config = AutoConfig.from_pretrained(where, **options)
         kind, text = AutoModelForCausalLM, config
         if config.is_encoder_decoder:
@@ -56,11 +58,19 @@ def load_model(
         set_dropout(text, dropout)
         if getattr(text, "attn_logit_softcapping", None) is not None:  # fused kernels do without
             options["attn_implementation"] = "eager"
-        model = kind.from_pretrained(
-            where, config=config, dtype=dtype, use_safetensors=True, **options
+        model, found = kind.from_pretrained(
+            where,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError) as error:
-        raise _cannot_load(where, error) from error
+    if missing := sorted(found["missing_keys"]):  # the library makes them up, with a warning
+        raise UserError(
+            f"{where}: the weights lack {missing[0]!r} and {len(missing) - 1} others that the "
+            "config asks for; take the whole folder, or correct its config.json"
+        )
     model = model.to(device).eval()
     if config.is_encoder_decoder:
         _force_first_of_targets(model, load_tokenizer(folder))
@@ -75,10 +85,8 @@ def load_model(
 def is_encoder_decoder(folder: Path) -> bool:
     """Whether the folder's model has an encoder. Raises `UserError` without a config."""
     where, options = _resolve(folder)
-    try:
+    with _reading(where):
         return bool(AutoConfig.from_pretrained(where, **options).is_encoder_decoder)
-    except (OSError, ValueError) as error:
-        raise _cannot_load(where, error) from error
 
 
 def _force_first_of_targets(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -97,18 +105,22 @@ def _force_first_of_targets(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     where, options = _resolve(folder)
-    try:
-        languages = _languages(folder)
-        tokenizer = AutoTokenizer.from_pretrained(where, **options, **languages)
-    except (OSError, ValueError) as error:
-        raise _cannot_load(where, error) from error
-    except KeyError as error:  # M2M-100 looks its codes up at once
-        raise _no_such_language(where, error) from error
+    languages = _languages(folder)
+    with _reading(where):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where, **options, **languages)
+        except KeyError as error:  # M2M-100 looks its codes up at once
+            if languages:
+                raise _no_such_language(where, error) from error
+            raise
+        template = folder / "chat_template.jinja"
+        if template.exists():  # a pair's shared template stands beside the reference
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
+        if tokenizer.chat_template is not None:
+            turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            tokenizer.apply_chat_template(turns, tokenize=False)
     if languages:
         _check_languages(tokenizer, where)
-    template = folder / "chat_template.jinja"
-    if template.exists():  # a pair's shared template stands beside the reference
-        tokenizer.chat_template = template.read_text(encoding="utf-8")
     return tokenizer
 
 
@@ -141,9 +153,10 @@ def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
     if not (folder / REFERENCE).exists():
         if not (folder / "config.json").exists():
             raise UserError(f"{folder}: no model here (config.json is missing)")
-        return str(folder), {"local_files_only": True}
+        return str(folder), {"local_files_only": True, "trust_remote_code": False}
     reference = read_reference(folder)
-    options = {"trust_remote_code": True} if reference.trust_remote_code else {}
+    # Said either way: the library asks on the terminal where nothing is
+    options = {"trust_remote_code": reference.trust_remote_code}
     if reference.path is None:
         return str(reference.id), {"revision": reference.revision, **options}
     if not Path(reference.path).is_dir():
@@ -173,10 +186,25 @@ def _no_such_language(where: str, what: object) -> UserError:
     )
 
 
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Whatever the libraries say of a folder's files is the files' fault, and one `UserError`.
+
+    What they raise has no common kind: a cut tokenizer.json is a bare `Exception`, weights of
+    another shape a RuntimeError, a config with texts for numbers a TypeError.
+    """
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _cannot_load(where, error) from error
+
+
 def _cannot_load(where: str, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
     return UserError(
-        f"{where}: the model cannot be loaded: {reason}\n"
+        f"{where}: the model cannot be loaded: {type(error).__name__}: {reason}\n"
         "It must be a Hugging Face folder with safetensors weights, or a Hub id that this "
         "machine may read (gated models need `huggingface-cli login`)."
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Count, Positive, PositiveNumber
+from skd.settings import STRICT, Count, HubId, PathText, Positive, PositiveNumber, Seed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,14 +35,14 @@ class ProceduralModel:
     steps: Count
     batch_size: Positive = 32
     learning_rate: PositiveNumber = 3e-3
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, config=STRICT)
 class FolderModel:
     kind: Literal["folder"]
     # A Hugging Face folder with safetensors weights
-    path: str
+    path: PathText
     # For the model card; None: as its README.md's front matter says
     license: str | None = None
 
@@ -50,7 +50,7 @@ class FolderModel:
 @dataclass(frozen=True, config=STRICT)
 class HubModel:
     kind: Literal["hub"]
-    id: str
+    id: HubId
     # Resolved to a commit, which is recorded
     revision: str = "main"
     # For the model card; None: as its README.md's front matter says

@@ -72,6 +72,8 @@ def _bytes(path: Path, stage: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise stale(path, "no such file", stage) from None
+    except OSError as error:
+        raise stale(path, f"cannot be read ({error.strerror})", stage) from None
 
 
 def first_complaint(error: ValidationError) -> str:

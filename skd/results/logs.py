@@ -54,6 +54,8 @@ class LogRow:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(LogRow))
+# The name that cells behind the last column get
+_MORE = "more cells than columns"
 _ROW = TypeAdapter(LogRow)
 
 
@@ -76,7 +78,7 @@ def read_log(path: Path, stage: str) -> list[LogRow]:
     rows = []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            for number, cells in enumerate(csv.DictReader(file), 2):
+            for number, cells in enumerate(csv.DictReader(file, restkey=_MORE, strict=True), 2):
                 known = {column: cell for column, cell in cells.items() if cell}
                 try:
                     rows.append(_ROW.validate_python(known))
@@ -84,6 +86,8 @@ def read_log(path: Path, stage: str) -> list[LogRow]:
                     raise stale(path, f"line {number}: {first_complaint(error)}", stage) from None
     except FileNotFoundError:
         raise stale(path, "no such file", stage) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise stale(path, f"cannot be read ({error})", stage) from None
     return rows
 
 

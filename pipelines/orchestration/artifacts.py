@@ -61,17 +61,19 @@ def self_contained(report: Path) -> str:
             return match[0]
         if not match["bang"]:
             return f"{match['text']} (`{target}`)"
-        uri = _data_uri(report.parent / target, REPORT_LIMIT - spent)
+        uri = _data_uri(report.parent / target, report.parent, REPORT_LIMIT - spent)
         spent += len(uri)
         return f"![{match['text']}]({uri})" if uri else f"*Figure `{target}`: {match['text']}*"
 
     return _LINK.sub(replace, report.read_text(encoding="utf-8"))
 
 
-def _data_uri(figure: Path, room: int) -> str:
-    """An empty text for a figure that is missing, too large or no picture."""
+def _data_uri(figure: Path, folder: Path, room: int) -> str:
+    """An empty text for a figure that is missing, too large, no picture or not in the folder."""
     kind = mimetypes.guess_type(figure.name)[0] or ""
     if not figure.is_file() or not kind.startswith("image/"):
+        return ""
+    if not figure.resolve().is_relative_to(folder.resolve()):
         return ""
     if figure.stat().st_size > FIGURE_LIMIT:
         return ""

@@ -17,6 +17,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 
+from pipelines.parameters import PARAMETERS
+from pipelines.yaml_text import read_yaml
 from skd.errors import UserError
 
 # It writes what tells whether the other stages' code changed, so it runs before they are planned
@@ -52,6 +54,7 @@ def plan(
     """
     if not (root / "dvc.yaml").is_file():
         raise UserError(f"{root / 'dvc.yaml'}: no such file; run from the project's root")
+    read_yaml(root / PARAMETERS)  # DVC's own words for what it cannot read name no remedy
     try:
         with closing(Repo(str(root), _wait_for_lock=True)) as repo:
             graph = get_active_graph(repo.index.graph)

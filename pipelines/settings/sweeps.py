@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Name, Positive, SomeNames, SomeSeeds
+from skd.settings import STRICT, Name, Positive, SomeNames, SomeSeeds, describe_errors
 from skd.training.settings import Distill, MethodSettings, changed
 
 # Swept settings that do not stand in a row of `methods`: the rows that a student sees, and those
@@ -40,7 +40,16 @@ class Sweep:
         """
         section, _, path = self.setting.partition(".")
         if self.setting == STUDENT_EXAMPLES:
+            _check_examples(value)
             return row, distill
         if section == OF_RUNS:
             return row, changed(distill, {path: value}, OF_RUNS)
         return changed(row, {self.setting: value}, f"methods.{self.method}"), distill
+
+
+def _check_examples(value: Any) -> None:
+    """Raises `ValueError` for a value that is no number of rows."""
+    try:
+        TypeAdapter(Positive | None).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{STUDENT_EXAMPLES}: {describe_errors(error)[0]}") from None

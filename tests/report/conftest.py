@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -345,51 +346,53 @@ def built(root: Path) -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in paths}
 
 
-@pytest.fixture
-def make_tree(tmp_path: Path) -> Tree:
-    """A function that writes a tree and returns its root.
+def write_tree(
+    root: Path,
+    methods: Mapping[str, float | Mapping[str, float]],
+    tasks: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    n: int = 60,
+    acceptance: float = 80.0,
+    samples: int = 2,
+    test_sets: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the files of a finished experiment under `root`, and return it.
 
     `methods`: name -> planted mean, or task (or test set) -> mean; `tasks`: name -> kind;
     `test_sets`: name -> its task.
     """
+    tasks = tasks or {"summarization": "summarization"}
+    for task, kind in tasks.items():
+        writer = Writer(root, task, kind, seeds, n)
+        writer.data()
+        writer.evaluation("starts", STARTS)
+        for method, planted in methods.items():
+            mean = planted[task] if isinstance(planted, Mapping) else planted
+            writer.evaluation(method, {method: mean})
+            writer.distillation(method, mean, acceptance)
+    for name, task in (test_sets or {}).items():
+        writer = Writer(root, name, tasks[task], seeds, n)
+        writer.test_set(task)
+        writer.evaluation("starts", STARTS)
+        for method, planted in methods.items():
+            mean = planted[name] if isinstance(planted, Mapping) else planted
+            writer.evaluation(method, {method: mean})
+    origin = ModelOrigin("procedural")
+    teacher, student = (
+        ModelFacts(origin, ModelSize("LlamaForCausalLM", parameters, layers, width, 800))
+        for parameters, layers, width in ((410_000, 3, 96), (150_000, 2, 64))
+    )
+    pair = PairResult(Took(70.0, ENVIRONMENT), teacher, student, 800, [2], True)
+    write_result(root / "metrics" / "base.json", pair)
+    analyses(root, tasks, seeds)
+    _parameters(root, methods, tasks, seeds, samples, test_sets or {})
+    return root
 
-    def make(
-        methods: Mapping[str, float | Mapping[str, float]],
-        tasks: Mapping[str, str] | None = None,
-        seeds: Sequence[int] = SEEDS,
-        n: int = 60,
-        acceptance: float = 80.0,
-        samples: int = 2,
-        test_sets: Mapping[str, str] | None = None,
-    ) -> Path:
-        tasks = tasks or {"summarization": "summarization"}
-        for task, kind in tasks.items():
-            writer = Writer(tmp_path, task, kind, seeds, n)
-            writer.data()
-            writer.evaluation("starts", STARTS)
-            for method, planted in methods.items():
-                mean = planted[task] if isinstance(planted, Mapping) else planted
-                writer.evaluation(method, {method: mean})
-                writer.distillation(method, mean, acceptance)
-        for name, task in (test_sets or {}).items():
-            writer = Writer(tmp_path, name, tasks[task], seeds, n)
-            writer.test_set(task)
-            writer.evaluation("starts", STARTS)
-            for method, planted in methods.items():
-                mean = planted[name] if isinstance(planted, Mapping) else planted
-                writer.evaluation(method, {method: mean})
-        origin = ModelOrigin("procedural")
-        teacher, student = (
-            ModelFacts(origin, ModelSize("LlamaForCausalLM", parameters, layers, width, 800))
-            for parameters, layers, width in ((410_000, 3, 96), (150_000, 2, 64))
-        )
-        pair = PairResult(Took(70.0, ENVIRONMENT), teacher, student, 800, [2], True)
-        write_result(tmp_path / "metrics" / "base.json", pair)
-        analyses(tmp_path, tasks, seeds)
-        _parameters(tmp_path, methods, tasks, seeds, samples, test_sets or {})
-        return tmp_path
 
-    return make
+@pytest.fixture
+def make_tree(tmp_path: Path) -> Tree:
+    """`write_tree` in this test's own folder."""
+    return partial(write_tree, tmp_path)
 
 
 def _parameters(

@@ -23,8 +23,8 @@ from pipelines.stages.command import run_command
 # Inputs of the whole suite; `SKD_INPUTS=1000 pytest tests/safety` is the record.
 INPUTS = int(os.environ.get("SKD_INPUTS", "120"))
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-# Status -> how many inputs ended so
-COUNTED: Counter[int] = Counter()
+# How many inputs were refused, ran, or were shown as text
+COUNTED: Counter[str] = Counter()
 
 
 def inputs(share: float) -> settings:
@@ -63,7 +63,7 @@ def ends_well(main: Callable[[Sequence[str]], object], root: Path, *words: str) 
         finally:
             os.chdir(here)
             gc.unfreeze()  # commands freeze what was imported
-    COUNTED[status] += 1
+    COUNTED["refused" if status else "ran"] += 1
     ended = Ended(status, errors.getvalue())
     after = _contents(root.parent)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
@@ -88,4 +88,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 def printed() -> str:
     """How the inputs ended, for the end of the run."""
     total = COUNTED.total()
-    return f"{total:,} inputs: {COUNTED[2]:,} refused with a message, {COUNTED[0]:,} ran"
+    return (
+        f"{total:,} inputs: {COUNTED['refused']:,} refused with a message, {COUNTED['ran']:,} ran, "
+        f"{COUNTED['shown']:,} shown as text"
+    )

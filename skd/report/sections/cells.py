@@ -1,14 +1,17 @@
 """Markdown cells and tables, and how numbers are written in them. Knows no experiment.
 
 Text from data and models is written as HTML entities where GitHub would read markup: a
-dialogue's `#Person1#`, a price's `$` or a stray `|` must stay what they are.
+dialogue's `#Person1#`, a price's `$` or a stray `|` must stay what they are. Addresses become no
+links, what is not to be seen is shown as a sign, and a text of megabytes is cut.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import isfinite
 
+from skd.errors import printable
 from skd.report.reading.experiment import INSTRUCT_START, SFT_START, TEACHER_ROW
 from skd.report.verdicts.across import Estimate
 from skd.report.verdicts.comparison import Word
@@ -35,13 +38,22 @@ NAMES = {
 SIGNS = {Word.BETTER: "▲", Word.EQUAL: "=", Word.UNDECIDED: "?", Word.WORSE: "▼"}
 LEGEND = "▲ better, = equal, ▼ worse, ? undecided"
 MARKUP = str.maketrans({character: f"&#{ord(character)};" for character in "&<>|*_`~[]$#@\\"})
+_LINK = re.compile(r"://|\bwww\.", re.IGNORECASE)
+LONGEST = 4000  # characters of a text that are shown
 NONE = "–"
 
 
 def plain_text(text: str) -> str:
     """Text from outside, on one line, with nothing left for Markdown to read."""
-    lines = [line.translate(MARKUP) for line in text.strip().splitlines()]
-    return "<br>".join(lines) or "*(empty)*"
+    shown, rest = text.strip()[:LONGEST], len(text.strip()) - LONGEST
+    lines = [_LINK.sub(_unlinked, printable(line).translate(MARKUP)) for line in shown.splitlines()]
+    more = f" *(and {rest:,} characters more)*" if rest > 0 else ""
+    return ("<br>".join(lines) or "*(empty)*") + more
+
+
+def _unlinked(match: re.Match[str]) -> str:
+    """GitHub makes links of bare addresses, by their `://` and `www.`."""
+    return match[0].replace(":", "&#58;").replace(".", "&#46;")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

@@ -24,6 +24,13 @@ blockquote { border-left: 4px solid #c90; margin-left: 0; padding-left: 1rem; }
 """
 
 
+# The page has its figures inside: a browser is to run and fetch nothing, whatever the text says
+_ALLOWED = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+)
+
+
 def page(markdown: str, pages: Mapping[str, str], figures: Mapping[str, bytes]) -> str:
     """The main page, then each page of the details behind its title.
 
@@ -43,7 +50,7 @@ def page(markdown: str, pages: Mapping[str, str], figures: Mapping[str, bytes]) 
     title = markdown.splitlines()[0].lstrip("# ")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+        f"{_ALLOWED}<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.reading.analyses import Analyses
-from skd.report.sections.cells import TITLES, number, table, values_text
+from skd.report.sections.cells import TITLES, number, plain_text, table, values_text
 from skd.results.analyses import SweepRuns
 from skd.results.runs import TrainedRun
 from skd.tasks import TASKS
@@ -46,7 +46,7 @@ def section(name: str, sweep: SweepRuns) -> str:
     ]
     for task, values in sweep.runs.items():
         title = TITLES[TASKS[sweep.kinds[task]].primary]
-        rows = [[value, *_cells(list(runs.values()))] for value, runs in values.items()]
+        rows = [[plain_text(value), *_cells(list(runs.values()))] for value, runs in values.items()]
         parts.append(table([f"{task}: {sweep.setting}", title, *_COLUMNS], rows))
     return "\n\n".join(parts)
 

@@ -10,7 +10,7 @@ from skd.report.reading.experiment import (
     ExperimentResults,
     TaskResults,
 )
-from skd.report.sections.cells import TITLES, listed
+from skd.report.sections.cells import TITLES, listed, plain_text
 from skd.report.verdicts.evidence import Evidence
 from skd.report.verdicts.learning import highest
 
@@ -62,6 +62,6 @@ def _not_scored(task: TaskResults) -> str:
         for metric, why in model.not_scored.items():
             reasons.setdefault(metric, {})[why] = None
     return " ".join(
-        f"{TITLES.get(metric, metric)} on {task.name}: not scored: {'; '.join(whys)}."
+        f"{TITLES.get(metric, metric)} on {task.name}: not scored: {plain_text('; '.join(whys))}."
         for metric, whys in reasons.items()
     )

@@ -90,7 +90,7 @@ def _work(
 
 
 def _connected() -> Any:
-    """Ray, with a driver in the cluster that there is, or in one of this machine alone.
+    """Ray, with this process as a driver: of the cluster at RAY_ADDRESS, or of one it starts here.
 
     Raises `UserError` where Ray is not installed.
     """
@@ -102,17 +102,18 @@ def _connected() -> Any:
             "runtime.engine: ray needs Ray: pip install 'ray==2.60.0', here and on all workers"
         ) from None
     if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        # On loopback, and not in a cluster that a file of some former one points at
+        own = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
         # `python` finds the packages in a worker's working directory, and scratch lies there too.
-        sent = ["/*", *(f"!/{package}" for package in PACKAGES)]
-        settings: dict[str, Any] = {
-            "runtime_env": {"working_dir": str(ROOT), "excludes": sent},
-            "log_to_driver": False,
-            "logging_level": "error",
-        }
-        try:
-            ray.init(address="auto", **settings)
-        except ConnectionError:
-            ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, **settings)
+        # Nothing goes but the root itself and these, in the words of .gitignore.
+        kept = ["/*", "!.", *(f"!/{package}" for package in PACKAGES)]
+        ray.init(
+            **({"address": address} if address else own),
+            runtime_env={"working_dir": str(ROOT), "excludes": kept},
+            log_to_driver=False,
+            logging_level="error",
+        )
     return ray
 
 

@@ -20,6 +20,8 @@ from tests.tiny import machine_in
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 WORKERS = ("a", "b")
+# Its scratch is its own: the path says the same to a worker, in the worker's folder
+DRIVER = machine_in(Path(), engine="ray")
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +36,11 @@ def workers() -> Iterator[Path]:
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cluster = Cluster()
-        for name, cores in (("head", 0), *((name, 1) for name in WORKERS)):
-            # Short names, since sockets lie below them
-            folder = Path(short) / name
+        for host, name in enumerate(("head", *WORKERS), 2):
             cluster.add_node(
-                num_cpus=cores,
-                temp_dir=str(folder),
-                node_ip_address="127.0.0.1",
+                num_cpus=0 if name == "head" else 1,
+                temp_dir=str(Path(short) / name),  # short, since sockets lie below it
+                node_ip_address=f"127.0.0.{host}",  # Ray takes 127.0.0.1 for the machine's own
                 include_dashboard=False,
             )
         patched.setenv("RAY_ADDRESS", cluster.address)
@@ -50,9 +50,10 @@ def workers() -> Iterator[Path]:
 
 
 @pytest.fixture
-def jobs(models: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:  # noqa: F811
-    """A test, and the same run with some seeds."""
-    monkeypatch.chdir(models)
+def jobs(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:  # noqa: F811
+    """A test, and the same run with some seeds; the driver's folder."""
+    (tmp_path / "models").symlink_to(models / "models")
+    monkeypatch.chdir(tmp_path)
     run, test, _ = some_jobs()
     return [test, *(dataclasses.replace(run, seed=seed) for seed in range(20, 26))]
 
@@ -66,30 +67,28 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_cluster_makes_what_this_machine_makes_bit_by_bit(jobs, tmp_path, workers) -> None:
     here = run_jobs(jobs, machine_in(tmp_path / "here"))
-    there = run_jobs(jobs, machine_in(tmp_path / "there", engine="ray"))
+    there = run_jobs(jobs, DRIVER)
     assert here[0].result == there[0].result
     for ours, theirs in zip(here[1:], there[1:], strict=True):
         assert files(ours.folder) == files(theirs.folder)
         assert ours.result.validation == theirs.result.validation
-        assert theirs.folder.is_relative_to(tmp_path / "there")
     for name in WORKERS:
-        (scratch,) = (workers / name).rglob(".scratch")
+        (scratch,) = (workers / name).rglob("scratch")
         assert list(scratch.glob(f"*/{MODEL}"))
         # Student and teacher, once each, and the files by which workers wait for each other
         assert len([path for path in (scratch / "inputs").iterdir() if path.is_dir()]) == 2
-    assert not list((workers / "head").rglob(".scratch"))
+    assert not list((workers / "head").rglob("scratch"))
 
 
-def test_what_was_made_is_found_without_a_cluster(jobs, tmp_path, workers, monkeypatch) -> None:
-    machine = machine_in(tmp_path, engine="ray")
-    first = run_jobs(jobs[:2], machine)
+def test_what_was_made_is_found_without_a_cluster(jobs, workers, monkeypatch) -> None:
+    first = run_jobs(jobs[:2], DRIVER)
     monkeypatch.setattr(ray, "get", None)
-    assert run_jobs(jobs[:2], machine) == first
+    assert run_jobs(jobs[:2], DRIVER) == first
 
 
-def test_a_workers_error_is_the_stages_in_one_sentence(jobs, tmp_path, workers) -> None:
+def test_a_workers_error_is_the_stages_in_one_sentence(jobs, workers) -> None:
     run = jobs[-1]
     assert isinstance(run, RunSpec)
     endless = dataclasses.replace(run.task, budget=Budget(4000, 6))
     with pytest.raises(UserError, match=r"^[^\n]*4006[^\n]*$"):
-        run_jobs([dataclasses.replace(run, task=endless)], machine_in(tmp_path, engine="ray"))
+        run_jobs([dataclasses.replace(run, task=endless)], DRIVER)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipelines.sandbox import copy_project, environment
+from tests.ray_cluster import WORKERS, workers  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -251,6 +252,22 @@ def test_two_revisions_are_compared_with_tests(project) -> None:
 def test_settings_of_this_machine_rerun_nothing(project) -> None:
     edit(project, lambda p: p["runtime"].update(workers=1, progress=False))
     assert ran(repro(project)) == {"code"}  # which checks the parameters
+
+
+def test_two_workers_of_a_cluster_give_the_same_results_to_the_last_digit(
+    project,
+    workers,  # noqa: F811
+) -> None:
+    """From nothing: neither side's scratch knows a run. The workers have folders of their own."""
+    before = (project / "reports/results.csv").read_bytes()
+    there = {"engine": "ray", "scratch": ".elsewhere", "progress": False}
+    edit(project, lambda p: p["runtime"].update(there))
+    repro(project, "--force")
+    assert (project / "reports/results.csv").read_bytes() == before
+    for name in WORKERS:
+        assert list((workers / name).rglob(".elsewhere/*/finished.json"))
+    edit(project, lambda p: p["runtime"].update(engine="local", scratch=".scratch"))
+    repro(project)
 
 
 def test_a_deleted_checkpoint_comes_back_without_training(project) -> None:

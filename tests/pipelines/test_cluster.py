@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.runs import cluster
 from pipelines.runs.engines import run_jobs
 from pipelines.runs.jobs import FINISHED, JOB, Job
 from pipelines.runs.training import LOG, MODEL, RunSpec
 from skd.errors import UserError
 from skd.models.settings import Budget
 from tests.pipelines.test_jobs import models, some_jobs  # noqa: F401 - a fixture
+from tests.ray_cluster import WORKERS, workers  # noqa: F401 - a fixture
 from tests.tiny import machine_in
 
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-WORKERS = ("a", "b")
 # Its scratch is its own: the path says the same to a worker, in the worker's folder
 DRIVER = machine_in(Path(), engine="ray")
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Path]:
-    """The folder of the workers' folders. The head of the cluster has no core to work on."""
-    from ray.cluster_utils import Cluster
-
-    with (
-        pytest.MonkeyPatch.context() as patched,
-        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as short,
-    ):
-        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        cluster = Cluster()
-        for host, name in enumerate(("head", *WORKERS), 2):
-            cluster.add_node(
-                num_cpus=0 if name == "head" else 1,
-                temp_dir=str(Path(short) / name),  # short, since sockets lie below it
-                node_ip_address=f"127.0.0.{host}",  # Ray takes 127.0.0.1 for the machine's own
-                include_dashboard=False,
-            )
-        patched.setenv("RAY_ADDRESS", cluster.address)
-        yield Path(short)
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.fixture
@@ -65,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths if path.name not in apart}
 
 
-def test_a_cluster_makes_what_this_machine_makes_bit_by_bit(jobs, tmp_path, workers) -> None:
+def test_a_cluster_makes_what_this_machine_makes_bit_by_bit(jobs, tmp_path, workers) -> None:  # noqa: F811
     here = run_jobs(jobs, machine_in(tmp_path / "here"))
     there = run_jobs(jobs, DRIVER)
     assert here[0].result == there[0].result
@@ -80,13 +52,13 @@ def test_a_cluster_makes_what_this_machine_makes_bit_by_bit(jobs, tmp_path, work
     assert not list((workers / "head").rglob("scratch"))
 
 
-def test_what_was_made_is_found_without_a_cluster(jobs, workers, monkeypatch) -> None:
+def test_what_was_made_is_found_without_a_cluster(jobs, workers, monkeypatch) -> None:  # noqa: F811
     first = run_jobs(jobs[:2], DRIVER)
-    monkeypatch.setattr(ray, "get", None)
+    monkeypatch.setattr(cluster, "_connected", None)
     assert run_jobs(jobs[:2], DRIVER) == first
 
 
-def test_a_workers_error_is_the_stages_in_one_sentence(jobs, workers) -> None:
+def test_a_workers_error_is_the_stages_in_one_sentence(jobs, workers) -> None:  # noqa: F811
     run = jobs[-1]
     assert isinstance(run, RunSpec)
     endless = dataclasses.replace(run.task, budget=Budget(4000, 6))

@@ -195,7 +195,7 @@ def prompts(count: int, seed: int = 0, longest: int = 9) -> list[tuple[int, ...]
     return [tuple(torch.randint(3, SIZE, (n,), generator=source).tolist()) for n in lengths]
 
 
-def machine_in(folder: Path, device: str = "cpu", **runtime: Any) -> Machine:
+def machine_in(folder: Path, device: Any = "cpu", **runtime: Any) -> Machine:
     """A machine with its scratch in `folder`: one place for jobs, no bars."""
     values = {"workers": 1, "progress": False, "scratch": str(folder / "scratch"), **runtime}
     return Machine(torch.device(device), Runtime(device=device, **values), decoding_batch=4)

@@ -22,7 +22,7 @@ from pipelines.runs.jobs import FINISHED, Finished, Job, Result, finish, folders
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint
 from skd.errors import UserError
-from skd.files import write_folder
+from skd.files import write_folder, write_text
 
 Files = dict[str, bytes]  # path inside a folder -> content
 
@@ -62,11 +62,14 @@ def _make(jobs: Mapping[str, Job[Any]], machine: Machine) -> None:
             (done, *_), _ = ray.wait(list(waiting))
             name = waiting.pop(done)
             try:
-                _unpack(ray.get(done), machine.scratch / name)
+                files = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 for other in waiting:
                     ray.cancel(other)
                 raise error.cause from error
+            last = files.pop(FINISHED).decode()
+            _unpack(files, machine.scratch / name)
+            write_text(machine.scratch / name / FINISHED, last)  # which says that all is there
             bar.update()
 
 

@@ -30,6 +30,7 @@ from skd.engine.states import precision
 from skd.results.runs import Validation
 from skd.training.loop import TrainingRun, prepare_steps, update
 from skd.training.methods import METHODS, ResponseSource
+from skd.training.optimiser import Trained
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,13 +146,12 @@ def own_step(pair: BenchmarkPair, method: str, gamma: Any = "auto") -> Callable[
         validate=lambda _: Validation(metric=0.0),
         scratch=Path(),
     )
-    parameters = list(pair.student.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+    trained = Trained(pair.student, optimisation)
 
     def step() -> None:
         pair.student.train()
         first = next(prepare_steps(run, 0))
-        update(run, 0, first.batch, optimizer, parameters, 1e-6, Stopwatch(pair.student.device))
+        update(run, 0, first.batch, trained, 1e-6, Stopwatch(pair.student.device))
 
     return step
 

@@ -62,6 +62,7 @@ class Params:
                 )
         for name in self.experiment.test_sets:
             self._check_test_set(name)
+        self._check_codes()
         for name in self.experiment.sweeps:
             row = self.sweeps[name]
             for value in row.values:
@@ -107,6 +108,29 @@ class Params:
             yield "fairness.knobs", self.fairness.knobs, "but methods.{} is missing", self.methods
         for origin, own in seeds:
             yield f"{origin}.seeds", own, "which experiment.seeds does not", asked.seeds
+
+    def _check_codes(self) -> None:
+        """Merged, an adapter moves each weight by less than the step between two codes, and weights
+        that lie on codes go back to these when they are put in the same codes again.
+        """
+        student, teacher = self.sft.student, self.sft.teacher
+        pairs = {
+            ("sft.student.weights", "distill.optimisation.weights"): (
+                student.weights,
+                self.distill.optimisation.weights,
+            ),
+            ("sft.teacher.weights", "models.teacher_weights"): (
+                None if teacher is None else teacher.weights,
+                self.models.teacher_weights,
+            ),
+        }
+        for (first, then), (trained, held) in pairs.items():
+            if trained == held and trained in ("int8", "nf4"):
+                raise ValueError(
+                    f"{first} and {then} are both {held}: what the adapter has learned would be "
+                    f"rounded away when its merged weights are put in {held} again; set {first}: "
+                    "bfloat16"
+                )
 
     def _check_test_set(self, name: str) -> None:
         row = self.data[name]

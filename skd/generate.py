@@ -24,7 +24,7 @@ from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
 from skd.errors import UserError, printable
 from skd.models.encoding import encode_prompts
-from skd.models.loading import load_model, load_tokenizer
+from skd.models.loading import held_in, load_model, load_tokenizer
 from skd.models.pairs import check_pair, common_vocabulary
 
 
@@ -51,7 +51,7 @@ def speaker(folder: Path, draft_folder: Path | None, device: torch.device) -> Sp
     tokenizer = load_tokenizer(folder)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     folders = [folder] if draft_folder is None else [folder, draft_folder]
-    models = [load_model(place, device, dtype=dtype) for place in folders]
+    models = [load_model(place, device, dtype, weights=held_in(place)) for place in folders]
     if draft_folder is not None:
         check_pair(tokenizer, load_tokenizer(draft_folder), template_mismatch="teacher")
     model, *drafts = models

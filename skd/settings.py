@@ -10,7 +10,7 @@ import json
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -65,6 +65,10 @@ SomeNames = Annotated[Names, Field(min_length=1)]
 SomeSeeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_once)]
 # On the Hub: the owner, where there is one, and the name; files are looked for under it
 HubId = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$", max_length=200)]
+
+# In what a model's weights are held. Of int8 and nf4 those of linear layers alone are (the output
+# embedding is none of them), and what is left is bfloat16: skd/models/quantised.py
+Weights = Literal["float32", "bfloat16", "int8", "nf4"]
 
 _MOST = 20  # complaints that are shown
 _SHORT = reprlib.Repr()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.schema import Params
+from skd.training.settings import Adapter
 
 _RUNS = ("sft.teacher", "sft.student", "distill.optimisation")
 
@@ -58,8 +59,20 @@ def remedies(params: Params, workers: int) -> Iterator[Remedy]:
         if run is not None and not run.gradient_checkpointing:
             costs = f"{alike}; a third more of a step's time"
             yield Remedy(f"{path}.gradient_checkpointing", [True], costs)
+    for path in _RUNS:
+        run = get(params, path)
+        if run is not None and run.optimiser == "adamw":
+            yield Remedy(f"{path}.optimiser", ["adamw_8bit"], "coarser moments; a slower step")
+    if params.models.teacher_weights in (None, "float32", "bfloat16"):
+        tuned_in = params.sft.teacher and params.sft.teacher.weights
+        coarser = [weights for weights in ("int8", "nf4") if weights != tuned_in]
+        yield Remedy("models.teacher_weights", coarser, "a coarser teacher; slower passes")
     steps = params.distill.rollout_steps
     yield Remedy("distill.rollout_steps", halves(steps), "fresher responses; slower sampling")
+    for path in _RUNS:
+        run = get(params, path)
+        if run is not None and run.adapter is None:
+            yield Remedy(f"{path}.adapter", [Adapter()], "LoRA: less can be learned")
     if params.sft.teacher is not None:
         yield Remedy("sft.teacher", [None], "name a teacher that is tuned on the tasks already")
     for task in params.experiment.tasks:

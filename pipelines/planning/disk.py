@@ -24,28 +24,35 @@ def downloads(named: Named, models: Models) -> int:
 
 
 def models_on_disk(named: Named, models: Models, runs: Sequence[Training]) -> int:
-    """parameters × 4 × 3 for each trained model, × 2 for one of `base`"""
+    """parameters × 4 × 3 for each trained model (× 2 × 3 where it is not held in fp32), × 4 × 2 for
+    one of `base`
+    """
     made = sum(
         memory.weights(size)
         for one, size in ((named.teacher, models.teacher), (named.student, models.student))
         if isinstance(one, ProceduralModel | LayersModel)
     )
-    return _MADE * made + _TRAINED * sum(run.runs * memory.weights(run.student) for run in runs)
+    trained = sum(
+        run.runs * memory.weights(run.student, memory.width(run.optimisation.weights))
+        for run in runs
+    )
+    return _MADE * made + _TRAINED * trained
 
 
 def states(runs: Sequence[Training], side_by_side: int) -> int:
-    """parameters × (4 + 8 + 2 × 4) for each of the runs that go side by side: weights, moments, and
+    """trainable × (4 + 8 + 2 × 4) for each of the runs that go side by side: weights, moments, and
     the best weights of the present and of the stored state
     """
     largest = sorted(
-        (run.student.parameters for run in runs for _ in range(run.runs)), reverse=True
+        (run.student.trainable(run.optimisation.adapter) for run in runs for _ in range(run.runs)),
+        reverse=True,
     )
     return sum(count * 5 * memory.FULL for count in largest[:side_by_side])
 
 
 def kept(models: Models, lengths: Mapping[str, TaskLengths], device: str) -> int:
     """responses × hidden × the teacher's width, of every task's training and validation rows"""
-    width = memory.widths(device).teacher
+    width = memory.width(memory.taught_in(models.teacher, device))
     splits = [
         rows for task in lengths.values() for rows in (task.seen(None, 0), task.held_out(None))
     ]

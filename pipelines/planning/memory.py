@@ -1,35 +1,33 @@
 """The arithmetic of memory: what each part takes at once, in bytes, one function per part.
 
-Students are trained in fp32. On an accelerator their products are computed in bf16 from copies made
-on the way, and a teacher is in bf16. Knows sizes and lengths; refuses to know experiments and what
-a device has.
+Students are trained in fp32 unless the settings say otherwise. On an accelerator their products are
+computed in bf16 from copies made on the way, and a teacher is in bf16 unless it is held in less.
+Knows sizes and lengths; refuses to know experiments and what a device has.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pipelines.planning.sizes import Sizes
 from skd.engine.cache import PREFILL_ROWS
+from skd.models.placement import OFFLOAD
+from skd.models.quantised import BLOCK
+from skd.settings import Weights
+from skd.training.adamw_8bit import BLOCK as MOMENTS_BLOCK
 from skd.training.losses import CHUNK_LOGITS
+from skd.training.settings import Optimisation
 
 # Bytes of a number in fp32, in which weights, gradients, moments and norms are
 FULL = 4
 
 
-@dataclass(frozen=True)
-class Widths:
-    """Bytes of a number on a kind of device."""
-
-    # Of a teacher's weights, states and caches
-    teacher: int
-    # Of what a student's products read and give
-    compute: int
+def compute_width(device: str) -> int:
+    """Bytes of what a student's products read and give: fp32 on a CPU, bf16 elsewhere"""
+    return FULL if device == "cpu" else 2
 
 
-def widths(device: str) -> Widths:
-    """fp32 throughout on a CPU; bf16 teachers and bf16 products elsewhere."""
-    return Widths(teacher=4, compute=4) if device == "cpu" else Widths(teacher=2, compute=2)
+def taught_in(teacher: Sizes, device: str) -> Weights:
+    """In what a teacher is held while a student learns from it"""
+    return teacher.weights or ("float32" if device == "cpu" else "bfloat16")
 
 
 # --------------------------------------------------------------------- models
@@ -38,19 +36,70 @@ def weights(model: Sizes, width: int = FULL) -> int:
     return model.parameters * width
 
 
-def gradients(model: Sizes) -> int:
-    """parameters × 4; they stay until the next step begins"""
-    return model.parameters * FULL
+def held(model: Sizes, weights: Weights) -> int:
+    """parameters × 4 or × 2. Of linear layers × 1 in int8 and × (½ + 4 / 64) in nf4, what is left
+    × 2; for a moment one linear layer's weight is made of its codes: hidden × feed_forward × 2
+    """
+    if weights in ("float32", "bfloat16"):
+        return model.parameters * width(weights)
+    bits = 8 if weights == "int8" else 4 + 8 * FULL / BLOCK
+    rest = (model.parameters - model.in_linear) * width(weights)
+    made = model.hidden * model.feed_forward * width(weights)
+    return round(model.in_linear * bits / 8) + rest + made
 
 
-def moments(model: Sizes) -> int:
-    """parameters × 2 × 4: AdamW's two means, from the end of the first step on"""
-    return model.parameters * 2 * FULL
+def width(weights: Weights) -> int:
+    """4 in fp32, else 2: bytes of what is not in few bits, of states and of caches"""
+    return FULL if weights == "float32" else 2
 
 
-def compute_copies(model: Sizes, compute: int) -> int:
-    """parameters × 2 where products are in bf16 and weights are not; kept for the backward pass"""
-    return 0 if compute == FULL else model.parameters * compute
+def here(model: Sizes, weights: Weights) -> int:
+    """What of a model stands on the device: all of it, or with its layers elsewhere its embeddings;
+    with `offload` one layer besides
+    """
+    whole = held(model, weights)
+    if model.layers_at is None:
+        return whole
+    layers = whole - (model.parameters - model.in_layers) * width(weights)
+    return whole - layers + (layers // model.layers if model.layers_at == OFFLOAD else 0)
+
+
+def trained(model: Sizes, run: Optimisation) -> int:
+    """What a student's weights take: as they are held, and an adapter × 4"""
+    own = 0 if run.adapter is None else model.trainable(run.adapter) * FULL
+    return held(model, run.weights) + own
+
+
+def gradients(model: Sizes, run: Optimisation) -> int:
+    """trainable × 4, or × 2 of weights in bf16; they stay until the next step begins"""
+    return model.trainable(run.adapter) * _trained_width(run)
+
+
+def optimiser(model: Sizes, run: Optimisation) -> int:
+    """trainable × 2 × 4: AdamW's two means, from the end of the first step on; in 8 bits × 2 ×
+    (1 + 4 / 256). Of weights in bf16 also master copies: trainable × 4
+    """
+    each = FULL if run.optimiser == "adamw" else 1 + FULL / MOMENTS_BLOCK
+    copies = FULL if _trained_width(run) < FULL else 0
+    return round(model.trainable(run.adapter) * (2 * each + copies))
+
+
+def full_gradients(model: Sizes, run: Optimisation) -> int:
+    """trainable × 4 while master copies are changed"""
+    return model.trainable(run.adapter) * FULL if _trained_width(run) < FULL else 0
+
+
+def compute_copies(model: Sizes, run: Optimisation, compute: int) -> int:
+    """parameters × 2 where products are in bf16 and weights in fp32; kept for the backward pass"""
+    count = model.parameters if run.weights == "float32" else 0
+    if run.adapter is not None:
+        count += model.trainable(run.adapter)
+    return 0 if compute == FULL else count * compute
+
+
+def _trained_width(run: Optimisation) -> int:
+    """Bytes of a number that is trained: an adapter's are in fp32 whatever it stands beside."""
+    return FULL if run.adapter is not None else width(run.weights)
 
 
 # ----------------------------------------------------------------- a training step
@@ -98,9 +147,11 @@ def layer_work(model: Sizes, rows: int, length: int, compute: int) -> int:
     return rows * length * 3 * (model.hidden + model.feed_forward) * compute
 
 
-def head_gradient(model: Sizes) -> int:
-    """vocabulary × hidden × 4: the output embedding's, made in the forward pass"""
-    return model.embedding * FULL
+def head_gradient(model: Sizes, run: Optimisation) -> int:
+    """vocabulary × hidden × 4 or × 2: the output embedding's, made in the forward pass; an adapter
+    leaves it as it is
+    """
+    return 0 if run.adapter is not None else model.embedding * _trained_width(run)
 
 
 def chunk_logits(model: Sizes, teacher: Sizes | None, device: str) -> int:

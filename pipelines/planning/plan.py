@@ -7,7 +7,7 @@ a plan is printed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.planning import disk
 from pipelines.planning.devices import Device
@@ -63,6 +63,12 @@ def make_plan(
     speed: Speed | None = None,
 ) -> Plan:
     """The stages in their order. A stage with nothing to run is left out."""
+    teacher = replace(
+        models.teacher,
+        weights=params.models.teacher_weights,
+        layers_at=params.runtime.teacher_device,
+    )
+    models = replace(models, teacher=teacher)
     runs = list(trainings(params, models, lengths))
     names = dict.fromkeys(run.stage for run in runs)
     stages = [

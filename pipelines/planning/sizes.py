@@ -6,7 +6,8 @@ experiment, no method and no device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from skd.models.procedural import procedural_config
 from skd.models.settings import FolderModel, HubModel, LayersModel, Models, StudentModel
+from skd.settings import Weights
+from skd.training.settings import Adapter
 
 # Configurations of models on the Hub, for machines that do not reach it: ID.json
 SHAPES = Path("profiles/shapes")
@@ -46,11 +49,36 @@ class Sizes:
     tied: bool
     # Whether attention keeps its matrix of scores (eager attention)
     scores: bool = False
+    # Linear layers but the output embedding, by name over all layers: numbers of their weights, and
+    # rows and columns together, as many as an adapter of rank 1 has
+    linear: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    # In what it is held, and where its layers stand; None: as the device has it
+    weights: Weights | None = None
+    layers_at: str | None = None
 
     @property
     def embedding(self) -> int:
         """Numbers of the output embedding."""
         return self.vocabulary * self.hidden
+
+    @property
+    def in_linear(self) -> int:
+        """Numbers that formats of few bits hold."""
+        return sum(count for count, _ in self.linear.values())
+
+    @property
+    def in_layers(self) -> int:
+        """Numbers of the layers alone."""
+        return self.parameters - self.embedding * (1 if self.tied else 2)
+
+    def trainable(self, adapter: Adapter | None) -> int:
+        """Numbers that are trained. An adapter on the output embedding counts with it."""
+        if adapter is None:
+            return self.parameters
+        sides = {name: both for name, (_, both) in self.linear.items()}
+        targets = sides if adapter.targets is None else adapter.targets
+        known = sides | {"lm_head": self.vocabulary + self.hidden}
+        return adapter.rank * sum(known.get(name.rpartition(".")[2], 0) for name in targets)
 
 
 @dataclass(frozen=True)
@@ -85,11 +113,16 @@ def part_of(whole: Sizes, layers: int) -> Sizes:
     """A model with `layers` of the layers."""
     outside = whole.embedding * (1 if whole.tied else 2) + whole.hidden
     each = (whole.parameters - outside) // whole.layers
+    share = {
+        name: (count * layers // whole.layers, sides * layers // whole.layers)
+        for name, (count, sides) in whole.linear.items()
+    }
     return replace(
         whole,
         name=f"{layers} layers of {whole.name}",
         parameters=outside + layers * each,
         layers=layers,
+        linear=share,
     )
 
 
@@ -119,7 +152,18 @@ def measured(
         vocabulary=head.shape[0],
         tied=head is model.get_input_embeddings().weight,
         scores=model.config._attn_implementation == "eager",
+        linear=_linear(model),
     )
+
+
+def _linear(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and layer is not model.get_output_embeddings():
+            name = path.rpartition(".")[2]
+            count, sides = found.get(name, (0, 0))
+            found[name] = count + layer.weight.numel(), sides + sum(layer.weight.shape)
+    return found
 
 
 def _feed_forward(config: PretrainedConfig) -> int:

@@ -12,6 +12,7 @@ from pipelines.orchestration.countdown import about
 from pipelines.planning.advice import Advice
 from pipelines.planning.plan import TIGHT, Plan, StagePlan
 from pipelines.planning.sizes import Sizes, Unknown
+from skd.settings import plain
 
 _PARTS = (
     "process",
@@ -99,7 +100,9 @@ def advice_text(advice: Sequence[Advice], enough: bool) -> Iterator[str]:
     """What to set, in the order of what it costs."""
     if advice:
         yield "it fits with:" if enough else "these settings lower it, and are not enough:"
-        yield from (f"  {one.path}: {json.dumps(one.value)}    # {one.cost}" for one in advice)
+        yield from (
+            f"  {one.path}: {json.dumps(plain(one.value))}    # {one.cost}" for one in advice
+        )
     if not enough:
         yield "what else helps: a smaller teacher or student, or a device with more memory"
 

@@ -47,6 +47,8 @@ class Machine:
         extra: as in `jobs_at_once`.
         """
         if self.device.type == "cuda":
+            if (self.runtime.teacher_device or "").startswith("cuda"):
+                return [None]  # one run at a time, which sees both devices
             return device_places(visible_devices(), self.runtime.per_device)
         return [None] * jobs_at_once(self.device.type, self.runtime, cores(), extra=extra)
 

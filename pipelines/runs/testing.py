@@ -23,7 +23,7 @@ from skd.engine.sources import decoder_start
 from skd.metrics.base import Comet
 from skd.metrics.score import score
 from skd.models.encoding import decode, encode
-from skd.models.loading import load_model, load_tokenizer
+from skd.models.loading import held_in, load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.evaluation import ALL_SEEDS, OutputRecord
@@ -110,7 +110,7 @@ def _load_split(folder: Path, task: str, budgets: dict[str, Budget]) -> TestSpli
 def _test(job: Testing, machine: Machine, line: int) -> TestedModel:
     split = job.split
     tokenizer = load_tokenizer(job.folder)
-    model = load_model(job.folder, machine.device)
+    model = load_model(job.folder, machine.device, weights=held_in(job.folder))
     require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
     start = decoder_start(model)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start)

@@ -28,8 +28,9 @@ from skd.engine.sequences import TokenExample
 from skd.engine.sources import decoder_start
 from skd.files import write_folder
 from skd.metrics.primary import primary_score
+from skd.models.adapters import ADAPTER, add_adapter_, has_adapter, merge_, save_adapter
 from skd.models.encoding import Encoded, decode, encode
-from skd.models.loading import load_model, load_tokenizer
+from skd.models.loading import held_in, load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
@@ -143,7 +144,7 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
         position=line,
     )
     counts = train(run)
-    write_folder(folder / MODEL, lambda target: save_model(pair.student, tokenizer, target))
+    write_folder(folder / MODEL, lambda target: _publish(pair.student, tokenizer, target))
     preparation = Preparation()
     if ResponseSource.TEACHER in known:
         examples = known[ResponseSource.TEACHER]
@@ -162,13 +163,25 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
 
 
 def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase) -> Pair:
-    dropout = spec.distill.optimisation.dropout
-    student = load_model(spec.start_folder, machine.device, dropout=dropout)
+    optimisation = spec.distill.optimisation
+    student = load_model(
+        spec.start_folder,
+        machine.device,
+        dropout=optimisation.dropout,
+        weights=optimisation.weights,
+    )
+    if optimisation.adapter is not None:
+        add_adapter_(student, optimisation.adapter, spec.seed)
     require_budget(student, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
     if spec.teacher_folder is None:
         return Pair(student, None, common_vocabulary(tokenizer, student))
-    dtype = torch.float32 if machine.device.type == "cpu" else torch.bfloat16
-    teacher = load_model(spec.teacher_folder, machine.device, dtype=dtype)
+    teacher = load_model(
+        spec.teacher_folder,
+        machine.device,
+        dtype=torch.float32 if machine.device.type == "cpu" else torch.bfloat16,
+        weights=held_in(spec.teacher_folder),
+        layers=machine.runtime.teacher_device,
+    )
     require_budget(teacher, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
     teacher.requires_grad_(False)
     return Pair(student, teacher, common_vocabulary(tokenizer, student, teacher))
@@ -231,6 +244,14 @@ def _kept_states(
     path = machine.scratch / f"teacher-{name}.safetensors"
     with alone(path):
         return keep(path, pair.teacher, examples, pair.vocabulary, rows)
+
+
+def _publish(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A plain model folder; an adapter is merged into the weights, and kept beside them."""
+    if has_adapter(student):
+        save_adapter(student, folder / ADAPTER)
+        merge_(student.to("cpu"))  # where weights that are no codes any more have room
+    save_model(student, tokenizer, folder)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from skd.settings import STRICT, PathText, Positive
@@ -15,6 +16,9 @@ class Runtime:
     engine: Literal["local", "ray"] = "local"
     # auto: the first accelerator; the cores where there is none or models are tiny
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    # Where the teacher's layers stand: on a device (cpu, cuda:1), or with `offload` in the host's
+    # memory, from which each is copied to `device` while it computes; None: on `device`
+    teacher_device: Annotated[str, Field(pattern=r"^(cpu|cuda:\d+|offload)$")] | None = None
     # Processes side by side; None: one per core, one more where runs train
     workers: Positive | None = None
     # Runs side by side on each accelerator

@@ -26,7 +26,13 @@ from pipelines.stages.command import run_command, stage_parameters, took, write_
 from skd.errors import UserError
 from skd.files import read_rows, write_folder
 from skd.models import licences
-from skd.models.loading import load_model, load_tokenizer, measure_model, read_reference
+from skd.models.loading import (
+    hold_in,
+    load_model,
+    load_tokenizer,
+    measure_model,
+    read_reference,
+)
 from skd.models.pairs import common_vocabulary
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import (
@@ -80,6 +86,11 @@ def base(parameters: Parameters) -> PairResult:
 
 
 def _fill(folder: Path, parameters: Parameters) -> None:
+    _make_pair(folder, parameters)
+    hold_in(folder / TEACHER_FOLDER, parameters.models.teacher_weights)
+
+
+def _make_pair(folder: Path, parameters: Parameters) -> None:
     models = parameters.models
     teacher, student = models.teacher, models.student
     if isinstance(teacher, ProceduralModel) and isinstance(student, ProceduralModel):

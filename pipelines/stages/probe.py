@@ -28,7 +28,7 @@ from skd.engine.sequences import TokenBatch, collate
 from skd.engine.settings import Acceptance
 from skd.engine.sources import decoder_start
 from skd.models.encoding import encode
-from skd.models.loading import load_model, load_tokenizer
+from skd.models.loading import held_in, load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.analyses import ModelProbe, ProbeResult
@@ -107,7 +107,12 @@ def _probe(job: Probing, machine: Machine) -> ModelProbe:
     task, seed, settings = job.task, job.seed, job.settings
     tokenizer = load_tokenizer(job.student)
     student = load_model(job.student, machine.device)
-    teacher = load_model(job.teacher, machine.device)
+    teacher = load_model(
+        job.teacher,
+        machine.device,
+        weights=held_in(job.teacher),
+        layers=machine.runtime.teacher_device,
+    )
     vocabulary = common_vocabulary(tokenizer, student, teacher)
     start = decoder_start(student)
     examples = encode(task.validation, task.prompt, tokenizer, task.budget, start).examples

@@ -25,6 +25,7 @@ from pipelines.runs.training import MODEL, RunSpec
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.files import write_folder
+from skd.models.loading import held_in, hold_in
 from skd.models.settings import Budget
 from skd.results.runs import SftResult, TrainedRun
 from skd.settings import Name, Names, SomeSeeds
@@ -100,6 +101,8 @@ def _publish(
 ) -> None:
     for model, run in zip(tuned, runs, strict=True):
         shutil.copytree(run.folder / MODEL, folder / model.task / model.name)
+        if model.name == TEACHER_FOLDER:
+            hold_in(folder / model.task / model.name, held_in(BASE / TEACHER_FOLDER))
     if parameters.sft.teacher is None:  # it came tuned
         for task in parameters.tasks:
             shutil.copytree(BASE / TEACHER_FOLDER, folder / task / TEACHER_FOLDER)

@@ -57,8 +57,9 @@ class SlotCache(Cache):
             layer.values = value_states.new_zeros((*shape[:3], value_states.shape[3]))
             self.layers.append(layer)
         keys, values = self.layers[layer_idx].keys, self.layers[layer_idx].values
-        keys[self.rows, :, self.positions] = key_states.transpose(1, 2)
-        values[self.rows, :, self.positions] = value_states.transpose(1, 2)
+        places = self.rows.to(keys.device), slice(None), self.positions.to(keys.device)
+        keys[places] = key_states.transpose(1, 2)
+        values[places] = value_states.transpose(1, 2)
         if self.fresh:
             return key_states, value_states
         return keys[:, :, : self.used], values[:, :, : self.used]
@@ -70,6 +71,7 @@ class SlotCache(Cache):
         """Keep these rows only."""
         self.shape = (len(rows), self.shape[1])
         for layer in self.layers:
+            rows = rows.to(layer.keys.device)
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
 
@@ -86,6 +88,8 @@ class CachedModel:
         self.cache = SlotCache(rows, slots)
         self.warm: set[int] = set()  # tokens per row of the passes that there have been
         self.graphs: dict[int, Graph] = {}  # by tokens per row
+        # A graph is of one device
+        self.spread = len({parameter.device for parameter in model.parameters()}) > 1
 
     def begin(self, tokens: Tensor, prompt_lengths: Tensor) -> None:
         """Fill the cache from prompts [B, T], right-padded; those of like length together.
@@ -107,7 +111,7 @@ class CachedModel:
         On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
         then on: what a pass of few tokens costs there is its launches (docs/benchmarks.md).
         """
-        if rows is not None or tokens.device.type != "cuda":
+        if rows is not None or tokens.device.type != "cuda" or self.spread:
             return self.launched(tokens, positions, used, rows)
         width, everything = tokens.shape[1], self.cache.shape[1]
         if width not in self.warm:  # libraries set themselves up in the first pass

@@ -26,12 +26,17 @@ from skd.engine.positions import text_config
 from skd.errors import UserError
 from skd.models.dropout import drops_out, set_dropout
 from skd.models.pairs import first_of_targets
+from skd.models.placement import place_
+from skd.models.quantised import FORMATS, quantise_
 from skd.models.settings import Languages
 from skd.results.files import read_result, write_result
 from skd.results.pair import ModelSize
-from skd.settings import STRICT
+from skd.settings import STRICT, Weights
 
 REFERENCE = "reference.json"
+_WEIGHTS = "weights.json"
+# What is not in a format of few bits; sums of products are taken in it
+_DTYPES = {"float32": torch.float32} | dict.fromkeys(("bfloat16", *FORMATS), torch.bfloat16)
 
 
 def load_model(
@@ -39,14 +44,21 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     dropout: float = 0.0,
+    weights: Weights | None = None,
+    layers: str | None = None,
 ) -> PreTrainedModel:
     """A model of either kind from its folder, in evaluation mode.
 
-    dropout: what it leaves out while it trains, wherever its family has dropout; what its own
-    config says of that is not taken.
+    Args:
+        dropout: what it leaves out while it trains, wherever its family has dropout; what its own
+            config says of that is not taken.
+        weights: in what it is held; None: in `dtype`.
+        layers: where its layers stand, if not on `device` (`skd.models.placement`).
 
-    Raises `UserError` when it cannot.
+    Raises:
+        UserError: it cannot be loaded.
     """
+    dtype = dtype if weights is None else _DTYPES[weights]
     where, options = _resolve(folder)
     with _reading(where):
         config = AutoConfig.from_pretrained(where, **options)
@@ -71,7 +83,9 @@ def load_model(
             f"{where}: the weights lack {missing[0]!r} and {len(missing) - 1} others that the "
             "config asks for; take the whole folder, or correct its config.json"
         )
-    model = model.to(device).eval()
+    if weights in FORMATS:
+        quantise_(model, weights, device if layers is None else "cpu")
+    place_(model.eval(), device, layers)
     if config.is_encoder_decoder:
         _force_first_of_targets(model, load_tokenizer(folder))
     if dropout and not drops_out(model):
@@ -80,6 +94,25 @@ def load_model(
             "optimisation.dropout: 0"
         )
     return model
+
+
+@dataclass(frozen=True, config=STRICT)
+class HeldWeights:
+    """weights.json: in what the model of a folder is held wherever it is not trained."""
+
+    weights: Weights
+
+
+def hold_in(folder: Path, weights: Weights | None) -> None:
+    """Have a model folder say in what its model is held; None: nothing."""
+    if weights is not None:
+        write_result(folder / _WEIGHTS, HeldWeights(weights))
+
+
+def held_in(folder: Path) -> Weights | None:
+    """What `hold_in` recorded; None: the folder says nothing."""
+    path = folder / _WEIGHTS
+    return read_result(path, HeldWeights, "base").weights if path.exists() else None
 
 
 def is_encoder_decoder(folder: Path) -> bool:

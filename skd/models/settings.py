@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skd.settings import STRICT, Count, HubId, PathText, Positive, PositiveNumber, Seed
+from skd.settings import STRICT, Count, HubId, PathText, Positive, PositiveNumber, Seed, Weights
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -99,6 +99,9 @@ class Languages:
 class Models:
     teacher: Annotated[ProceduralModel | FolderModel | HubModel, Field(discriminator="kind")]
     student: StudentModel
+    # In what the teacher is held wherever it is not trained; None: in bfloat16 on an accelerator
+    # while a student learns from it, and in float32 elsewhere
+    teacher_weights: Weights | None = None
     # Of the tokenizer trained for procedural models
     vocabulary: Positive = 800
     trust_remote_code: bool = False

@@ -13,6 +13,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,10 +29,11 @@ from skd.engine.states import batch_states, precision
 from skd.errors import UserError
 from skd.files import write_folder
 from skd.results.runs import Validation
-from skd.training.checkpoint import load_state, save_state
+from skd.training.checkpoint import load_state, load_weights, save_state, save_weights
 from skd.training.counts import RunCounts, open_log, response_columns
 from skd.training.losses import Predictions, Terms, response_loss
 from skd.training.methods import METHODS, Method, ResponseSource
+from skd.training.optimiser import Trained
 from skd.training.responses import KnownResponses, Responder, Responses, StatesByExample
 from skd.training.schedule import batch_indices, learning_rate
 from skd.training.settings import Distill, MethodSettings, Optimisation
@@ -99,15 +101,9 @@ def train(run: TrainingRun) -> RunCounts:
         UserError: the loss or the validation metric is not finite.
     """
     optimisation, student = run.optimisation, run.pair.student
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        fused=True,  # a third of the time of one operation per tensor
-    )
+    trained = Trained(student, optimisation)
     run.scratch.mkdir(parents=True, exist_ok=True)
-    stored = load_state(run.scratch / "state", student, optimizer)
+    stored = load_state(run.scratch / "state", trained)
     counts = RunCounts.from_json(stored) if stored else RunCounts()
     log = open_log(run.scratch / "log.jsonl", counts.step)
     student.train()
@@ -133,21 +129,21 @@ def train(run: TrainingRun) -> RunCounts:
                 watch.absorb(prepared.responses.seconds, rest=Phase.DATA)
                 counts.count_responses(prepared.responses)
             rate = learning_rate(optimisation, run.settings.learning_rate, step)
-            row = update(run, step, prepared.batch, optimizer, parameters, rate, watch)
+            row = update(run, step, prepared.batch, trained, rate, watch)
             counts.step += 1
             counts.count_batch(prepared.batch, optimisation.batch_size)
             counts.spend(watch.seconds)
             row |= response_columns(prepared.batch, prepared.responses, watch.total)
             row |= counts.totals() | {"staleness": prepared.staleness}
             if _due(optimisation.validate_every, counts.step) or counts.step == optimisation.steps:
-                row |= _validate(run, counts, saved)
+                row |= _validate(run, trained, counts, saved)
             print(json.dumps({"step": counts.step, **row}), file=log, flush=True)
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if counts.step - saved.step >= optimisation.checkpoint_every and not waiting:
-                save_state(run.scratch / "state", student, optimizer, counts.to_json())
+                save_state(run.scratch / "state", trained, counts.to_json())
                 saved = replace(counts)
-    _restore_best(run, counts)
+    load_weights(_best_folder(run, counts), trained)
     return counts
 
 
@@ -174,8 +170,7 @@ def update(
     run: TrainingRun,
     step: int,
     batch: TokenBatch,
-    optimizer: torch.optim.Optimizer,
-    parameters: list[torch.nn.Parameter],
+    trained: Trained,
     rate: float,
     watch: Stopwatch,
 ) -> dict[str, float | None]:
@@ -183,7 +178,7 @@ def update(
     student = run.pair.student
     tokens = max(1, batch.response_tokens)
     loss, kl = 0.0, None
-    optimizer.zero_grad(set_to_none=True)
+    trained.zero_grad()
     seed_dropout(student.device, run.seed, step)
     for micro in batch.split(run.optimisation.micro_batch_size):
         if micro.response_tokens == 0:
@@ -200,10 +195,8 @@ def update(
             f"(distill.optimisation.learning_rate) or the gradient clip"
         )
     watch.lap(Phase.LOSS)  # reading the loss has waited for the device
-    norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimisation.clip)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
+    norm = torch.nn.utils.clip_grad_norm_(trained.held.values(), run.optimisation.clip)
+    trained.step(rate)
     row = {"loss": loss, "kl": kl, "learning_rate": rate, "grad_norm": norm.item()}
     watch.lap(Phase.OPTIMISER)
     return row
@@ -251,7 +244,9 @@ def batch_loss(
 
 
 # ------------------------------------------------------------------ selection
-def _validate(run: TrainingRun, counts: RunCounts, saved: RunCounts) -> dict[str, float]:
+def _validate(
+    run: TrainingRun, trained: Trained, counts: RunCounts, saved: RunCounts
+) -> dict[str, float]:
     """Validate, and keep the weights on disk if they are the best so far (ties: the earlier).
 
     The best weights that the saved state counts stay until another state is saved: a run that is
@@ -271,7 +266,7 @@ def _validate(run: TrainingRun, counts: RunCounts, saved: RunCounts) -> dict[str
     if validation.metric > counts.best_metric:
         counts.best_metric, counts.best_step, counts.misses = validation.metric, counts.step, 0
         counts.validation = validation
-        write_folder(_best_folder(run, counts), run.pair.student.save_pretrained)
+        write_folder(_best_folder(run, counts), partial(save_weights, trained=trained))
         _forget(run, keep=(counts, saved))
     values = {"metric": validation.metric, "loss": validation.loss, "kl": validation.kl}
     return {f"validation_{name}": value for name, value in values.items() if value is not None}
@@ -292,12 +287,6 @@ def _forget(run: TrainingRun, keep: tuple[RunCounts, ...]) -> None:
     kept = {_best_folder(run, counts) for counts in keep}
     for folder in set((run.scratch / "best").iterdir()) - kept:
         shutil.rmtree(folder)
-
-
-def _restore_best(run: TrainingRun, counts: RunCounts) -> None:
-    student = run.pair.student
-    best = type(student).from_pretrained(_best_folder(run, counts), dtype=student.dtype)
-    student.load_state_dict(best.state_dict())
 
 
 def _due(every: int | None, step: int) -> bool:

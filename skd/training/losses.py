@@ -86,10 +86,7 @@ def response_loss(
         raise ValueError(
             f"{len(student.states)} states predict {len(terms.targets)} targets; expected as many"
         )
-    embedding = student.model.get_output_embeddings()
-    inputs = [student.states, embedding.weight]
-    if getattr(embedding, "bias", None) is not None:
-        inputs.append(embedding.bias)
+    inputs = [student.states, *student.model.get_output_embeddings().parameters()]
     if not torch.is_grad_enabled():  # an autograd function cannot tell
         inputs = [x.detach() for x in inputs]
     total, kl = _ChunkedLoss.apply(terms, student.model, teacher, size, *inputs)  # type: ignore[no-untyped-call]
@@ -190,6 +187,7 @@ class _ChunkedLoss(torch.autograd.Function):
         inputs = (states, *parameters)
         gradients = [torch.zeros_like(x) if x.requires_grad else None for x in inputs]
         wanted = any(x.requires_grad for x in inputs)
+        embedding = model.get_output_embeddings()
 
         def chunk(tokens: slice) -> tuple[Tensor, Tensor]:
             chunk_states = states[tokens].detach().requires_grad_(wanted)
@@ -201,7 +199,11 @@ class _ChunkedLoss(torch.autograd.Function):
             )
             if wanted:
                 by_products = _through_the_head(logits, products)
-                _add_product(by_products, chunk_states, read, model, gradients, tokens)
+                if type(embedding) is torch.nn.Linear:
+                    _add_product(by_products, chunk_states, read, embedding, gradients, tokens)
+                else:
+                    own = (chunk_states, *embedding.parameters())
+                    _add_by_autograd(by_products, products, own, gradients, tokens)
             return losses, kls
 
         step = _tokens_at_once(CHUNK_LOGITS, states.device, size)
@@ -285,7 +287,7 @@ def _add_product(
     by_products: Tensor,
     states: Tensor,
     read: Tensor,
-    model: PreTrainedModel,
+    embedding: torch.nn.Module,
     gradients: Sequence[Tensor | None],
     tokens: slice,
 ) -> None:
@@ -298,7 +300,6 @@ def _add_product(
         read: [1, n, d] what the output embedding read, a function of the chunk's states [n, d].
         gradients: of the states, the weight and, where there is one, the bias.
     """
-    embedding = model.get_output_embeddings()
     by_states, by_weight, *by_bias = gradients
     if by_states is not None:
         weight = embedding.weight.to(by_products.dtype)
@@ -311,6 +312,28 @@ def _add_product(
     for bias in by_bias:
         if bias is not None:
             bias += by_products.sum(0)
+
+
+def _add_by_autograd(
+    by_products: Tensor,
+    products: Tensor,
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    tokens: slice,
+) -> None:
+    """Add the gradients through an output embedding that is more than a product: it has an adapter.
+
+    What is trained of it is small.
+
+    Args:
+        inputs: the chunk's states [n, d], then the embedding's parameters.
+    """
+    asked = [place for place, gradient in enumerate(gradients) if gradient is not None]
+    found = torch.autograd.grad(products, [inputs[place] for place in asked], by_products[None])
+    for place, own in zip(asked, found, strict=True):
+        gradient = gradients[place]
+        assert gradient is not None
+        (gradient if place else gradient[tokens]).add_(own)
 
 
 def _tokens_at_once(logits: dict[str, int], device: torch.device, size: int) -> int:

@@ -19,11 +19,22 @@ from skd.settings import (
     NotNegative,
     Positive,
     PositiveNumber,
+    Weights,
     describe_errors,
     label,
     plain,
 )
 from skd.training.methods import METHODS
+
+
+@dataclass(frozen=True, config=STRICT)
+class Adapter:
+    # Low-rank matrices beside frozen weights (LoRA); QLoRA where these are held in nf4
+    rank: Positive = 16
+    # The adapter's share is alpha / rank
+    alpha: PositiveNumber = 32
+    # Names of linear layers; None: all of them but the output embedding
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,6 +64,20 @@ class Optimisation:
     # Optimiser steps, at least, between resumable states
     checkpoint_every: Positive = 50
     gradient_checkpointing: bool = False
+    # In what the trained model is held: bfloat16 with master copies in fp32, which the optimiser
+    # has; int8 and nf4 are never trained, and need an adapter
+    weights: Weights = "float32"
+    # adamw_8bit: moments in 8 bits, in blocks
+    optimiser: Literal["adamw", "adamw_8bit"] = "adamw"
+    # None: all weights are trained
+    adapter: Adapter | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights in ("int8", "nf4") and self.adapter is None:
+            raise ValueError(
+                f"weights in {self.weights} cannot be trained; set `adapter` beside it, or take "
+                "float32 or bfloat16"
+            )
 
     @property
     def prompts(self) -> int:

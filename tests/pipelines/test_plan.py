@@ -37,6 +37,8 @@ PARAMETERS = {
     "google/gemma-3-1b-it": 999_885_952,
     "google/gemma-3-270m-it": 268_098_176,
     "Qwen/Qwen2-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
     "Qwen/Qwen2-0.5B-Instruct": 494_032_768,
     "Qwen/Qwen3-8B": 8_190_735_360,
     "Qwen/Qwen3-0.6B": 596_049_920,

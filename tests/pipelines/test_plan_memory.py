@@ -13,6 +13,11 @@ from pipelines.planning import memory
 from pipelines.planning.sizes import measured, part_of
 from skd.engine.cache import CachedModel
 from skd.engine.states import final_states
+from skd.models.adapters import add_adapter_
+from skd.models.placement import OFFLOAD
+from skd.models.quantised import FORMATS, quantise_
+from skd.training.optimiser import Trained
+from skd.training.settings import Adapter, Optimisation
 from tests.tiny import FAMILIES, build
 
 # Wide enough that what does not grow with the widths (frequencies, masks) weighs little.
@@ -24,6 +29,7 @@ SHAPE = {
     "num_key_value_heads": 2,
 }
 ROWS, LENGTH = 3, 24
+PLAIN = Optimisation(steps=1, batch_size=1, learning_rate=0.1)
 
 
 def model(family: str, **changes: object) -> PreTrainedModel:
@@ -84,8 +90,55 @@ def test_the_optimiser_holds_two_numbers_a_parameter() -> None:
     states = [value for state in optimizer.state.values() for value in state.values()]
     held = sum(value.nbytes for value in states if value.ndim)
     sizes = measured(built.config, "llama", "a test")
-    assert memory.moments(sizes) == held
-    assert memory.gradients(sizes) == sum(p.grad.nbytes for p in built.parameters())
+    assert memory.optimiser(sizes, PLAIN) == held
+    assert memory.gradients(sizes, PLAIN) == sum(p.grad.nbytes for p in built.parameters())
+
+
+@pytest.mark.parametrize(("weights", "width"), [("float32", 4), ("bfloat16", 2)])
+@pytest.mark.parametrize("optimiser", ["adamw", "adamw_8bit"])
+@pytest.mark.parametrize("adapter", [None, Adapter(4), Adapter(4, targets=["q_proj", "lm_head"])])
+def test_what_is_trained_takes_what_is_planned(adapter, optimiser, weights, width) -> None:
+    """Weights, gradients, moments and master copies, over trainable parameters alone."""
+    built = model("llama", tie_word_embeddings=False).to(getattr(torch, weights))
+    sizes = measured(built.config, "llama", "a test")
+    if adapter is not None:
+        add_adapter_(built, adapter, 1)
+    run = replace(PLAIN, weights=weights, optimiser=optimiser, adapter=adapter)
+    trained = Trained(built, run)
+    for parameter in trained.held.values():
+        parameter.grad = torch.ones_like(parameter)
+    gradients = sum(parameter.grad.nbytes for parameter in trained.held.values())
+    trained.step(0.1)
+    assert memory.trained(sizes, run) == sum(p.nbytes for p in built.parameters())
+    assert memory.gradients(sizes, run) == gradients
+    copies = [own for name, own in trained.full.items() if own is not trained.held[name]]
+    states = [value for state in trained.optimizer.state.values() for value in state.values()]
+    held = sum(value.nbytes for value in (*copies, *states) if value.ndim)
+    spare = 2 * 256 * len(trained.held) if optimiser == "adamw_8bit" else 0  # of last blocks
+    assert memory.optimiser(sizes, run) <= held <= memory.optimiser(sizes, run) + 1.02 * spare
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "nf4"])
+def test_weights_take_what_their_bits_say(weights) -> None:
+    built = model("qwen2", hidden_size=64, intermediate_size=128, tie_word_embeddings=False)
+    sizes = measured(built.config, "qwen2", "a test")
+    built.to(torch.float32 if weights == "float32" else torch.bfloat16)
+    if weights in FORMATS:
+        quantise_(built, weights, "cpu")
+    scales = [buffer for name, buffer in built.named_buffers() if name.endswith("scales")]
+    held = sum(x.nbytes for x in (*built.parameters(), *scales))
+    made = 2 * 64 * 128 if weights in FORMATS else 0  # of one layer, for a moment
+    assert memory.held(sizes, weights) == pytest.approx(held + made, rel=0.05)
+
+
+def test_layers_that_stand_elsewhere_are_not_counted_here() -> None:
+    sizes = measured(model("llama", num_hidden_layers=4).config, "llama", "a test")
+    here, away, lent = (
+        memory.here(replace(sizes, layers_at=place), "float32") for place in (None, "cpu", OFFLOAD)
+    )
+    assert here == memory.held(sizes, "float32")
+    assert away == 4 * (sizes.parameters - sizes.in_layers)
+    assert lent - away == pytest.approx((here - away) / 4, rel=0.01)
 
 
 def test_a_cache_is_what_the_slot_cache_holds() -> None:

@@ -48,6 +48,11 @@ def changed(path: str, value: object) -> dict:
         ("methods.skd.acceptance.rule", "top_q", "acceptance.rule: .*'top_q'"),
         ("distill.student_sampling.top_p", 1.5, "top_p: .*less than or equal to 1"),
         ("data.translation.source.kind", "ftp", "data.translation.source.*'ftp'"),
+        ("distill.optimisation.weights", "nf4", "cannot be trained; set `adapter` beside it"),
+        ("distill.optimisation.adapter", {"rank": 0}, "adapter.rank: .*greater than 0"),
+        ("distill.optimisation.adapter", {"targets": []}, "adapter.targets: .*at least 1"),
+        ("models.teacher_weights", "int3", "models.teacher_weights: .*'int3'"),
+        ("runtime.teacher_device", "gpu", "runtime.teacher_device: .*'gpu'"),
         ("experiment.tasks", ["poetry"], "data.poetry is missing"),
         ("experiment.methods", ["magic"], "methods.magic is missing"),
         ("experiment.sweeps", ["magic"], "sweeps.magic is missing"),
@@ -181,6 +186,30 @@ def test_a_missing_or_broken_file_is_named(tmp_path) -> None:
     (tmp_path / "params.yaml").write_text("a: [1")
     with pytest.raises(UserError, match="not valid YAML"):
         load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("sft.student", "distill.optimisation.weights"),
+        ("sft.teacher", "models.teacher_weights"),
+    ],
+)
+def test_what_was_trained_beside_codes_is_not_put_in_them_again(first, then) -> None:
+    role = first.removeprefix("sft.")
+    own = {**DEFAULT["sft"][role], "weights": "nf4", "adapter": {}}
+    parse(changed(first, own))
+    raw = changed(first, own)
+    raw["distill"]["optimisation"]["adapter"] = {}
+    *parents, last = then.split(".")
+    at = raw
+    for name in parents:
+        at = at[name]
+    at[last] = "int8"
+    parse(raw)
+    at[last] = "nf4"
+    with pytest.raises(UserError, match=rf"{first}.weights and {then} are both nf4"):
+        parse(raw)
 
 
 @pytest.mark.parametrize("name", names(ROOT / "profiles"))

@@ -15,11 +15,12 @@ from pipelines.runs.jobs import FINISHED, finish
 from pipelines.runs.machine import Machine
 from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
 from skd.files import write_text
-from skd.models.loading import load_model
+from skd.models.loading import hold_in, load_model, load_tokenizer
 from skd.models.procedural import procedural_model, train_tokenizer
+from skd.models.quantised import QuantisedLinear, dequantise_
 from skd.models.settings import Budget, ProceduralModel
 from skd.training.methods import METHODS, ResponseSource
-from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.settings import Adapter, Distill, MethodSettings, Optimisation
 from tests.tiny import machine_in
 
 OPTIMISATION = Optimisation(
@@ -125,3 +126,54 @@ def test_a_run_is_kept_under_all_that_decides_it_and_nothing_else(spec) -> None:
     write_text(own.teacher_folder / "README.md", "another content")
     names.append(own.key)
     assert len(set(names)) == len(names)
+
+
+def optimised(spec: RunSpec, **changes: object) -> RunSpec:
+    optimisation = dataclasses.replace(spec.distill.optimisation, **changes)
+    return dataclasses.replace(
+        spec, distill=dataclasses.replace(spec.distill, optimisation=optimisation)
+    )
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.arange(20)[None], use_cache=False).logits
+
+
+@pytest.mark.parametrize("method", ["sft", "skd"])
+def test_an_adapter_is_merged_into_what_a_run_leaves_and_kept_beside_it(method, spec, machine):
+    from peft import PeftModel
+
+    own = optimised(spec(method), adapter=Adapter(2, 8), learning_rate=0.1)
+    folder = finish(own, machine).folder / MODEL
+    start, merged = load_model(own.start_folder), load_model(folder)
+    adapted = PeftModel.from_pretrained(load_model(own.start_folder), folder / "adapter")
+    assert torch.allclose(logits(merged), logits(adapted), atol=1e-5)
+    assert not torch.allclose(logits(merged), logits(start), atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", ["int8", "nf4"])
+def test_beside_few_bits_it_is_merged_into_what_these_stand_for(weights, spec, machine) -> None:
+    own = optimised(spec("skd"), adapter=Adapter(2, 8), weights=weights, learning_rate=0.1)
+    merged = load_model(finish(own, machine).folder / MODEL, dtype="auto")
+    assert merged.dtype == torch.bfloat16
+    start = load_model(own.start_folder, weights=weights)
+    dequantise_(start)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    change = (merged.get_parameter(name) - start.get_parameter(name)).float()
+    assert torch.linalg.matrix_rank(change, rtol=0.1) <= 4  # of rank 2, and rounded to bf16
+    assert change.norm() > 0
+
+
+def test_a_teacher_is_held_as_its_folder_says(spec, machine) -> None:
+    own = spec("skd")
+    plain = training._load_pair(own, machine, load_tokenizer(own.start_folder)).teacher
+    name = own.key
+    hold_in(own.teacher_folder, "nf4")
+    held = training._load_pair(own, machine, load_tokenizer(own.start_folder)).teacher
+    kinds = [{type(part) for part in model.modules()} for model in (plain, held)]
+    assert [QuantisedLinear in kind for kind in kinds] == [False, True]
+    assert own.key != name
+    runtime = dataclasses.replace(machine.runtime, teacher_device="offload")
+    run = finish(own, dataclasses.replace(machine, runtime=runtime))
+    assert run.result.teacher_tokens > 0

@@ -23,6 +23,7 @@ from skd.training.checkpoint import load_state, save_state
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
 from skd.training.methods import METHODS, ResponseSource
+from skd.training.optimiser import Trained
 from skd.training.schedule import batch_indices
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from skd.training.teacher_cache import keep
@@ -317,22 +318,26 @@ def test_state_files_are_safetensors_and_json(tmp_path) -> None:
     assert kinds <= {".safetensors", ".json", ".jsonl"}
 
 
-def test_a_state_comes_back_as_it_was(tmp_path) -> None:
-    model = build(seed=1, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    model(input_ids=torch.tensor([[3, 4, 5]])).logits.sum().backward()
-    optimizer.step()
-    save_state(tmp_path / "state", model, optimizer, RunCounts(step=7, best_metric=2.5).to_json())
-    other = build(seed=9, dtype=torch.float32)
-    restored = torch.optim.AdamW(other.parameters(), lr=0.1)
-    counts = load_state(tmp_path / "state", other, restored)
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimiser", ["adamw", "adamw_8bit"])
+def test_a_state_comes_back_as_it_was(tmp_path, weights, optimiser) -> None:
+    settings = Optimisation(1, 1, 0.1, weights=weights, optimiser=optimiser)
+    dtype = getattr(torch, weights)
+    trained, restored = (Trained(build(seed=seed, dtype=dtype), settings) for seed in (1, 9))
+    for parameter in trained.held.values():
+        parameter.grad = torch.ones_like(parameter)
+    trained.step(0.1)
+    save_state(tmp_path / "state", trained, RunCounts(step=7, best_metric=2.5).to_json())
+    counts = load_state(tmp_path / "state", restored)
     assert RunCounts.from_json(counts) == RunCounts(step=7, best_metric=2.5)
-    assert all(
-        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
-    )
-    for index, values in optimizer.state_dict()["state"].items():
+    for kind in ("held", "full"):
+        own, other = getattr(trained, kind), getattr(restored, kind)
+        assert all(torch.equal(value, other[name]) for name, value in own.items())
+    for index, values in trained.optimizer.state_dict()["state"].items():
         for name, value in values.items():
-            assert torch.equal(value, restored.state_dict()["state"][index][name])
+            back = restored.optimizer.state_dict()["state"][index][name]
+            assert torch.equal(value, back)
+            assert value.dtype == back.dtype
 
 
 def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:

@@ -12,11 +12,13 @@ import torch
 from skd.engine.pair import Pair
 from skd.engine.sequences import TokenExample
 from skd.errors import UserError
+from skd.models.adapters import add_adapter_
+from skd.models.quantised import quantise_
 from skd.results.runs import Validation
 from skd.training import loop
 from skd.training.loop import TrainingRun, train
 from skd.training.methods import ResponseSource
-from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.settings import Adapter, Distill, MethodSettings, Optimisation
 from tests.tiny import VOCABULARY, build, prompts
 
 TRUTH = [TokenExample(p, (*r, 1)) for p, r in zip(prompts(8), prompts(8, seed=5), strict=True)]
@@ -42,15 +44,22 @@ class Validator:
         return Validation(metric=metric)
 
 
-def make_run(folder: Path, validate: Validator) -> TrainingRun:
+def make_run(folder: Path, validate: Validator, **changes: object) -> TrainingRun:
     """Nine steps; validated after 3, 6 and 9, saved after 2, 4, 6 and 8."""
     optimisation = Optimisation(
-        steps=9, batch_size=4, learning_rate=0.01, validate_every=3, checkpoint_every=2
+        steps=9, batch_size=4, learning_rate=0.01, validate_every=3, checkpoint_every=2, **changes
     )
+    student = build(seed=1, dtype=torch.float32)
+    if optimisation.weights != "float32":
+        student.bfloat16()
+    if optimisation.weights == "nf4":
+        quantise_(student, "nf4", "cpu")
+    if optimisation.adapter is not None:
+        add_adapter_(student, optimisation.adapter, 20)
     return TrainingRun(
         settings=MethodSettings("sft"),
         distill=Distill(optimisation),
-        pair=Pair(build(seed=1, dtype=torch.float32), None, VOCABULARY),
+        pair=Pair(student, None, VOCABULARY),
         known={ResponseSource.GROUND_TRUTH: TRUTH},
         max_new_tokens=8,
         seed=20,
@@ -67,24 +76,24 @@ def equal(run: TrainingRun, weights: Weights) -> bool:
 def while_saving_the_state(monkeypatch, student) -> None:
     saved = loop.save_state
 
-    def save(target, model, optimizer, counts) -> None:
+    def save(target, trained, counts) -> None:
         if counts["step"] == 6:
             raise KilledError
-        saved(target, model, optimizer, counts)
+        saved(target, trained, counts)
 
     monkeypatch.setattr(loop, "save_state", save)
 
 
 def while_writing_the_best(monkeypatch, student) -> None:
     calls = iter(range(10))
-    write = student.save_pretrained
+    write = loop.save_weights
 
-    def save(folder) -> None:
-        write(folder)
+    def save(folder, trained) -> None:
+        write(folder, trained)
         if next(calls) == 1:
             raise KilledError
 
-    monkeypatch.setattr(student, "save_pretrained", save)
+    monkeypatch.setattr(loop, "save_weights", save)
 
 
 def while_forgetting_the_former_best(monkeypatch, student) -> None:
@@ -116,12 +125,21 @@ def test_a_killed_runs_best_weights_are_those_that_its_counts_name(kill, tmp_pat
     assert equal(again, first.seen[0])
 
 
-def test_a_run_killed_in_a_validation_ends_as_if_it_had_not_been(tmp_path) -> None:
-    whole = make_run(tmp_path / "whole", Validator(5.0, 9.0, 7.0))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"weights": "bfloat16", "optimiser": "adamw_8bit"},
+        {"adapter": Adapter(2), "gradient_checkpointing": True},
+        {"adapter": Adapter(2), "weights": "nf4"},
+    ],
+)
+def test_a_run_killed_in_a_validation_ends_as_if_it_had_not_been(changes, tmp_path) -> None:
+    whole = make_run(tmp_path / "whole", Validator(5.0, 9.0, 7.0), **changes)
     wanted = train(whole)
     with pytest.raises(KilledError):
-        train(make_run(tmp_path / "broken", Validator(5.0, 9.0)))
-    again = make_run(tmp_path / "broken", Validator(7.0))
+        train(make_run(tmp_path / "broken", Validator(5.0, 9.0), **changes))
+    again = make_run(tmp_path / "broken", Validator(7.0), **changes)
     counts = train(again)
     assert (counts.best_step, counts.best_metric) == (wanted.best_step, wanted.best_metric)
     assert equal(again, dict(whole.pair.student.state_dict()))

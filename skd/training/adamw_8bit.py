@@ -43,7 +43,9 @@ class AdamW8bit(Optimizer):
                     self._step(parameter, group)
 
     def _step(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, first, second = self.state[parameter], *group["betas"]
+        assert parameter.grad is not None
+        state: dict[str, Tensor] = self.state[parameter]
+        first, second = group["betas"]
         if not state:
             state["step"] = torch.zeros(())
             for name in ("mean", "root"):

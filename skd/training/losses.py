@@ -287,7 +287,7 @@ def _add_product(
     by_products: Tensor,
     states: Tensor,
     read: Tensor,
-    embedding: torch.nn.Module,
+    embedding: torch.nn.Linear,
     gradients: Sequence[Tensor | None],
     tokens: slice,
 ) -> None:

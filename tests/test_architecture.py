@@ -96,6 +96,18 @@ def test_one_module_imports_ray() -> None:
     assert {line.split()[0] for line in found} == {"pipelines/runs/cluster.py"}
 
 
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("peft", "skd/models/adapters.py"), ("bitsandbytes", "skd/models/quantised.py")],
+)
+def test_what_few_runs_need_is_imported_by_one_module_in_its_functions(package, module) -> None:
+    found = offenders(modules("skd") + modules("pipelines"), {package})
+    assert {line.split()[0] for line in found} == {module}
+    at_import = ast.parse((ROOT / module).read_text(encoding="utf-8")).body
+    names = [n for n in at_import if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert not any(package in ast.dump(node) for node in names)
+
+
 def test_no_pickle_and_no_eval() -> None:
     for path in modules("skd") + modules("pipelines"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

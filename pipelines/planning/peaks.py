@@ -118,9 +118,9 @@ def _backward(run: Training) -> dict[str, int]:
 
 
 def _optimiser(run: Training) -> dict[str, int]:
-    """Master copies are changed by gradients in fp32."""
+    """Master copies are changed by gradients in fp32, which take the others' place."""
     full = memory.full_gradients(run.student, run.optimisation)
-    return {"gradients": memory.gradients(run.student, run.optimisation) + full}
+    return {"gradients": full or memory.gradients(run.student, run.optimisation)}
 
 
 def _compute(run: Training, device: Device) -> int:

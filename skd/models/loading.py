@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -65,6 +66,7 @@ def load_model(
         kind, text = AutoModelForCausalLM, config
         if config.is_encoder_decoder:
             kind = AutoModelForSeq2SeqLM
+            _require_one_vocabulary(config, where)
         else:
             text = config.get_text_config(decoder=True)
         set_dropout(text, dropout)
@@ -115,6 +117,20 @@ def held_in(folder: Path) -> Weights | None:
     return read_result(path, HeldWeights, "base").weights if path.exists() else None
 
 
+def _require_one_vocabulary(config: PretrainedConfig, where: str) -> None:
+    """Marian's decoder may have rows of its own. Raises `UserError` where it has another number."""
+    if getattr(config, "decoder_vocab_size", config.vocab_size) != config.vocab_size:
+        raise _two_vocabularies(where)
+
+
+def _two_vocabularies(where: str) -> UserError:
+    return UserError(
+        f"{where}: its encoder and its decoder have a vocabulary each, and here a source and its "
+        "response are one row of ids of one vocabulary; choose a model whose tokenizer has "
+        "separate_vocabs: false"
+    )
+
+
 def is_encoder_decoder(folder: Path) -> bool:
     """Whether the folder's model has an encoder. Raises `UserError` without a config."""
     where, options = _resolve(folder)
@@ -152,6 +168,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if tokenizer.chat_template is not None:
             turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
             tokenizer.apply_chat_template(turns, tokenize=False)
+    if getattr(tokenizer, "separate_vocabs", False):
+        raise _two_vocabularies(where)
     if languages:
         _check_languages(tokenizer, where)
     return tokenizer

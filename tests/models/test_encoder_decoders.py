@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as tokenizer_models
-from transformers import NllbTokenizerFast, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    MarianTokenizer,
+    NllbTokenizerFast,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from pipelines.runs import testing
 from pipelines.runs.inputs import TaskData
@@ -57,6 +65,41 @@ def nllb_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     path = folder / "core.json"
     core("$A </s>").save(str(path))
     return NllbTokenizerFast(tokenizer_file=str(path))
+
+
+def pieces(path: Path, texts: list[str]) -> list[str]:
+    """Train one side's own SentencePiece model; gives its pieces."""
+    made = BytesIO()
+    SentencePieceTrainer.Train(
+        sentence_iterator=iter(texts),
+        model_writer=made,
+        vocab_size=24,
+        model_type="char",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path.write_bytes(made.getvalue())
+    model = SentencePieceProcessor(model_file=str(path))
+    return [model.IdToPiece(i) for i in range(3, model.GetPieceSize())]
+
+
+def marian_tokenizer(folder: Path, separate: bool = False) -> PreTrainedTokenizerBase:
+    """Marian's own class: a SentencePiece model a side, and the ids of both in one file or two."""
+    sides = {
+        "source": pieces(folder / "source.spm", TEXTS[::2]),
+        "target": pieces(folder / "target.spm", TEXTS[1::2]),
+    }
+    marks = ["</s>", "<unk>", "<pad>"]
+    both = {"vocab": sorted({*sides["source"], *sides["target"]})}
+    if separate:
+        both = {"vocab": sides["source"], "target_vocab_file": sides["target"]}
+    files = {}
+    for name, own in both.items():
+        files[name] = str(folder / f"{name}.json")
+        ids = {piece: i for i, piece in enumerate([*marks, *own])}
+        Path(files[name]).write_text(json.dumps(ids))
+    spm = {f"{side}_spm": str(folder / f"{side}.spm") for side in sides}
+    return MarianTokenizer(**spm, **files, separate_vocabs=separate)
 
 
 def put(folder: Path, family: str, tokenizer: PreTrainedTokenizerBase, seed: int = 1) -> Path:
@@ -146,6 +189,39 @@ def test_a_long_source_loses_its_end_and_keeps_what_the_decoder_begins_with() ->
     (example,) = encode(rows, "{source}", tokenizer, budget, start=(2, 0)).examples
     assert len(example.prompt) <= 16
     assert example.prompt[-3:] == (tokenizer.eos_token_id, 2, 0)
+
+
+# sacremoses cleans punctuation where it is installed; the library recommends it each time
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_source_and_target_are_cut_by_their_own_sides_of_a_marian_tokenizer(tmp_path) -> None:
+    there = put(tmp_path / "there", "marian", marian_tokenizer(tmp_path))
+    tokenizer = load_tokenizer(there)
+    start = decoder_start(load_model(there))
+    (example,) = encode(ROWS, "{source}", tokenizer, BUDGET, start).examples
+    source = tokenizer.spm_source.encode("one two", out_type=str)
+    target = tokenizer.spm_target.encode("eins zwei", out_type=str)
+    ids = tokenizer.get_vocab()
+    assert example.prompt == (*(ids[piece] for piece in source), tokenizer.eos_token_id, *start)
+    assert example.response == (*(ids[piece] for piece in target), tokenizer.eos_token_id)
+    assert tokenizer.unk_token_id not in {*example.prompt, *example.response}
+    assert decode(example.response, tokenizer) == "eins zwei"
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_a_vocabulary_for_each_side_is_refused(tmp_path) -> None:
+    there = put(tmp_path / "there", "marian", marian_tokenizer(tmp_path, separate=True))
+    for load in (load_tokenizer, load_model):
+        with pytest.raises(UserError, match=r"a vocabulary each.*separate_vocabs: false"):
+            load(there)
+
+
+def test_a_decoder_with_rows_of_its_own_is_refused(tmp_path) -> None:
+    there = put(tmp_path / "there", "marian", plain_tokenizer())
+    config = json.loads((there / "config.json").read_text())
+    own = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 40}
+    (there / "config.json").write_text(json.dumps(config | own))
+    with pytest.raises(UserError, match="a vocabulary each"):
+        load_model(there)
 
 
 # ------------------------------------------------------------------- pairs

@@ -75,8 +75,9 @@ def _least(work: Callable[[], object], device: torch.device) -> float:
 
 # -------------------------------------------------------------------------- passes
 def body(model: Sizes) -> int:
-    """Parameters that every token goes through: all but the embeddings."""
-    return model.parameters - model.embedding * (1 if model.tied else 2)
+    """Parameters that every token goes through: all but the embeddings, and but an encoder's."""
+    encoder = 0 if model.encoder is None else model.encoder.parameters
+    return model.parameters - model.embedding * (1 if model.tied else 2) - encoder
 
 
 def forward(model: Sizes, tokens: float, predicted: float, width: int, speed: Speed) -> float:
@@ -89,10 +90,22 @@ def forward(model: Sizes, tokens: float, predicted: float, width: int, speed: Sp
     return max(products, reading) + model.layers * _LAUNCHES * speed.launch
 
 
+def reading(model: Sizes, tokens: float, speed: Speed) -> float:
+    """The pass of so many tokens of prompts, through the encoder where there is one"""
+    return forward(model.encoder or model, tokens, 0, 4, speed)
+
+
+def whole(model: Sizes, prompts: float, responses: float, predicted: float, speed: Speed) -> float:
+    """The pass of whole rows, with so many tokens of prompts and of responses"""
+    if model.encoder is None:
+        return forward(model, prompts + responses, predicted, 4, speed)
+    return reading(model, prompts, speed) + forward(model, responses, predicted, 4, speed)
+
+
 def decoding(model: Sizes, rows: float, prompt: float, new: float, speed: Speed) -> float:
     """The prompts' pass, then one pass of a token a row for each new token"""
     each = forward(model, rows, rows, 4, speed)
-    return forward(model, rows * prompt, 0, 4, speed) + new * each
+    return reading(model, rows * prompt, speed) + new * each
 
 
 def interleaving(run: Training, rows: float, prompt: float, new: float, speed: Speed) -> float:
@@ -102,7 +115,7 @@ def interleaving(run: Training, rows: float, prompt: float, new: float, speed: S
     blocks = new / sum(_ACCEPTED**place for place in range(block))
     own = decoding(run.student, rows, prompt, blocks * block, speed)
     verified = forward(run.teacher, rows * block, rows * block, 4, speed)
-    return own + forward(run.teacher, rows * prompt, 0, 4, speed) + blocks * verified
+    return own + reading(run.teacher, rows * prompt, speed) + blocks * verified
 
 
 # ------------------------------------------------------------------------------ runs
@@ -112,12 +125,12 @@ def training_seconds(run: Training, decoding_batch: int, speed: Speed) -> float:
     rows, steps = run.rows_per_step, run.optimisation.steps
     shares = _shares(run)
     response = max(known, run.max_new_tokens) if run.sampled else known
-    tokens, predicted = rows * (prompt + response), rows * response
+    prompts, predicted = rows * prompt, rows * response
     passes = _FORWARD_AND_BACKWARD + run.optimisation.gradient_checkpointing
-    step = passes * forward(run.student, tokens, predicted, 4, speed)
+    step = passes * whole(run.student, prompts, predicted, predicted, speed)
     if run.teacher is not None and run.method.needs_teacher:
         fresh = 0.0 if run.interleaved else 1.0
-        step += forward(run.teacher, fresh * tokens, predicted, 4, speed)
+        step += whole(run.teacher, fresh * prompts, fresh * predicted, predicted, speed)
     together = run.distill.rollout_steps
     if share := shares.get(ResponseSource.STUDENT, 0.0):
         sampling = decoding(run.student, share * rows * together, prompt, run.max_new_tokens, speed)

@@ -16,7 +16,8 @@ from skd.data.record import ExampleRow
 from skd.data.settings import Data
 from skd.errors import UserError
 from skd.models.encoding import encode
-from skd.models.loading import load_tokenizer
+from skd.models.loading import is_encoder_decoder, load_tokenizer
+from skd.models.pairs import first_of_targets
 from skd.models.settings import Budget, FolderModel, Models
 from skd.training.schedule import batch_indices
 from skd.training.settings import Optimisation
@@ -82,10 +83,13 @@ def task_lengths(name: str, data: Data, budget: Budget, models: Models) -> TaskL
     tokenizer = models.teacher
     if not (DATA / name / "card.json").exists() or not isinstance(tokenizer, FolderModel):
         return at_most
-    task = training_data(name, budget)
+    task, folder = training_data(name, budget), Path(tokenizer.path)
     rows = [*task.train, *task.validation]
     try:
-        encoded = encode(rows, task.prompt, load_tokenizer(Path(tokenizer.path)), budget)
+        loaded = load_tokenizer(folder)
+        # Of what a decoder begins with the number counts.
+        start = (0, *first_of_targets(loaded)) if is_encoder_decoder(folder) else ()
+        encoded = encode(rows, task.prompt, loaded, budget, start)
     except UserError:  # the stage that reads them says what is wrong
         return at_most
     known = {

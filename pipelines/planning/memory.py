@@ -107,25 +107,46 @@ def activations(
     model: Sizes, rows: int, length: int, compute: int, checkpointing: bool = False
 ) -> int:
     """layers × layer, or with checkpointing layers × rows × length × hidden × 4 + one layer;
-    and the final norm: rows × length × 2 × hidden × 4
+    and the final norm: rows × length × norm × hidden × 4
+
+    length: of an encoder–decoder what its decoder reads; `source_activations` are the rest.
     """
     tokens = rows * length
     layer = layer_activations(model, rows, length, compute)
-    last = 2 * tokens * model.hidden * FULL
+    last = model.norm * tokens * model.hidden * FULL
     if checkpointing:
         return model.layers * tokens * model.hidden * FULL + layer + last
     return model.layers * layer + last
 
 
+def source_activations(
+    model: Sizes, rows: int, source: int, length: int, compute: int, checkpointing: bool = False
+) -> int:
+    """An encoder–decoder's, with its encoder's as `activations` of rows × source, and for each
+    decoder layer, or with checkpointing for one:
+
+    queries         rows × length × 2 × queries × compute      q and the result
+    keys            rows × source × 2 × queries × compute      k and v
+    scores          rows × heads × length × source × 2 × compute    of eager attention alone
+    """
+    if model.encoder is None:
+        return 0
+    crossed = 2 * rows * (length + source) * model.queries * compute
+    if model.scores:
+        crossed += rows * model.heads * length * source * 2 * compute
+    layers = 1 if checkpointing else model.layers
+    return layers * crossed + activations(model.encoder, rows, source, compute, checkpointing)
+
+
 def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int:
     """What one layer keeps for its backward pass, with tokens = rows × length:
 
-    norms           tokens × norms × 2 × hidden × 4            input and normalised input
+    norms           tokens × norms × norm × hidden × 4         input, and normalised input
     their results   tokens × inputs × hidden × compute         as many as there are copies of them
     attention       tokens × 4 × queries × compute             q, k, v and their result
     mask            length² × compute
     scores          rows × heads × length² × 2 × compute       of eager attention alone
-    feed-forward    tokens × 2 × gates × feed_forward × compute
+    feed-forward    tokens × (activation + 1) × feed_forward × compute; 2 more where a gate is
 
     k and v count as repeated for each head. In fp32 a norm's result is one tensor, whoever reads
     it; in bf16 each of the 3 + gates products makes its own copy.
@@ -133,10 +154,10 @@ def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int
     tokens = rows * length
     inputs = model.norms if compute == FULL else 3 + model.gates
     per_token = (
-        model.norms * 2 * model.hidden * FULL
+        model.norms * model.norm * model.hidden * FULL
         + inputs * model.hidden * compute
         + 4 * model.queries * compute
-        + 2 * model.gates * model.feed_forward * compute
+        + (model.activation + 2 * model.gates - 1) * model.feed_forward * compute
     )
     scores = rows * model.heads * length**2 * 2 * compute if model.scores else 0
     return tokens * per_token + length**2 * compute + scores
@@ -171,6 +192,8 @@ def kept_states(teacher: Sizes, rows: int, slots: int, width: int) -> int:
 def cache(model: Sizes, rows: int, slots: int, width: int) -> int:
     """2 × layers × keys × rows × slots × width, and one layer's keys and values as attention
     repeats them for its heads: 2 × queries × rows × slots × width
+
+    A decoder keeps a prompt's in the slots that an encoder–decoder keeps its source's in.
     """
     repeated = 2 * model.queries if model.queries > model.keys else 0
     return (2 * model.layers * model.keys + repeated) * rows * slots * width
@@ -184,5 +207,5 @@ def drawing(model: Sizes, rows: int, block: int, interleaved: bool) -> int:
 
 
 def prefill(model: Sizes, rows: int, prompt: int, width: int) -> int:
-    """a layer's work for at most 32 prompts"""
-    return layer_work(model, min(rows, PREFILL_ROWS), prompt, width)
+    """a layer's work for at most 32 prompts, which an encoder reads where there is one"""
+    return layer_work(model.encoder or model, min(rows, PREFILL_ROWS), prompt, width)

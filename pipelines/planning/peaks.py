@@ -97,13 +97,13 @@ def _loss(run: Training, device: Device) -> dict[str, int]:
     """
     compute, rows = _compute(run, device), run.rows_at_once
     teacher = run.teacher if run.method.needs_teacher else None
+    again = run.optimisation.gradient_checkpointing
     there = rows < run.rows_per_step or device.kind == "cpu"
     return {
         "gradients": memory.gradients(run.student, run.optimisation) if there else 0,
         "head's gradient": memory.head_gradient(run.student, run.optimisation),
-        "activations": memory.activations(
-            run.student, rows, run.width, compute, run.optimisation.gradient_checkpointing
-        )
+        "activations": memory.activations(run.student, rows, run.decoded, compute, again)
+        + memory.source_activations(run.student, rows, run.source, run.decoded, compute, again)
         + memory.compute_copies(run.student, run.optimisation, compute),
         "logits": memory.chunk_logits(run.student, teacher, device.kind),
     }

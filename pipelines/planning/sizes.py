@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
+from skd.engine.positions import decoder_layers
 from skd.models.procedural import procedural_config
 from skd.models.settings import FolderModel, HubModel, LayersModel, Models, StudentModel
 from skd.settings import Weights
@@ -21,11 +29,17 @@ from skd.training.settings import Adapter
 
 # Configurations of models on the Hub, for machines that do not reach it: ID.json
 SHAPES = Path("profiles/shapes")
+# Activation functions that keep more or less than their input: a fused one keeps that, one that is
+# written out each of its steps, and what follows keeps the result
+_KEPT_BY_ACTIVATION = {"relu": 0, "gelu_new": 4}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What memory and time depend on. Widths are numbers per token."""
+    """What memory and time depend on. Widths are numbers per token.
+
+    Of an encoder–decoder: layers and widths are its decoder's, the parameters those of both.
+    """
 
     name: str
     # Where the configuration was read
@@ -41,8 +55,12 @@ class Sizes:
     feed_forward: int
     # Matrices into the feed-forward layer: 2 where a gate multiplies, else 1
     gates: int
-    # Norms of a layer that are as wide as its states
+    # Tensors that the activation function between them keeps for its backward pass
+    activation: int
+    # Norms of a layer that are as wide as its states, and tensors that each keeps: a root mean square
+    # is taken in steps, a norm with a bias at once
     norms: int
+    norm: int
     # Rows of the output embedding
     vocabulary: int
     # Whether input and output embedding are one tensor
@@ -55,6 +73,8 @@ class Sizes:
     # In what it is held, and where its layers stand; None: as the device has it
     weights: Weights | None = None
     layers_at: str | None = None
+    # An encoder–decoder's encoder, without the embeddings; None: a decoder
+    encoder: Sizes | None = None
 
     @property
     def embedding(self) -> int:
@@ -130,30 +150,28 @@ def measured(
     config: PretrainedConfig, name: str, origin: str, trust_remote_code: bool = False
 ) -> Sizes:
     """The sizes that a configuration stands for. Families name some of them in their own way."""
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    key_heads = getattr(text, "num_key_value_heads", None) or heads
+        model: PreTrainedModel = kind.from_config(config, trust_remote_code=trust_remote_code)
     head = model.get_output_embeddings().weight
-    return Sizes(
-        name=name,
-        origin=origin,
-        parameters=model.num_parameters(),
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        queries=heads * width,
-        keys=key_heads * width,
-        heads=heads,
-        feed_forward=_feed_forward(text),
-        gates=1 + any("gate" in key for key, _ in model.named_parameters()),
-        norms=_norms(model, text),
-        vocabulary=head.shape[0],
-        tied=head is model.get_input_embeddings().weight,
-        scores=model.config._attn_implementation == "eager",
-        linear=_linear(model),
-    )
+    own: dict[str, Any] = {
+        "name": name,
+        "origin": origin,
+        "parameters": model.num_parameters(),
+        "vocabulary": head.shape[0],
+        "tied": head is model.get_input_embeddings().weight,
+        "scores": model.config._attn_implementation == "eager",
+        "linear": _linear(model),
+    }
+    if not config.is_encoder_decoder:
+        text = config.get_text_config()
+        return Sizes(**own, **_stack(model, text, text.num_hidden_layers, "decoder"))
+    read = _stack(model.get_encoder(), config, config.num_hidden_layers, "encoder")
+    embedding = model.get_input_embeddings().weight
+    inside = model.get_encoder().num_parameters() - embedding.numel()
+    encoder = Sizes(**own | {"parameters": inside, "vocabulary": 0, "linear": {}}, **read)
+    layers = decoder_layers(config)
+    return Sizes(**own, **_stack(model.get_decoder(), config, layers, "decoder"), encoder=encoder)
 
 
 def _linear(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
@@ -166,26 +184,55 @@ def _linear(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _feed_forward(config: PretrainedConfig) -> int:
+def _stack(stack: nn.Module, config: PretrainedConfig, layers: int, half: str) -> dict[str, Any]:
+    """Depth and widths of a model's layers. half: whose fields of an encoder–decoder's config."""
+    heads = getattr(config, f"{half}_attention_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    own = dict(stack.named_parameters())
+    norms = _norms(own, config.hidden_size)
+    return {
+        "layers": layers,
+        "hidden": config.hidden_size,
+        "queries": heads * width,
+        "keys": key_heads * width,
+        "heads": heads,
+        "feed_forward": _feed_forward(config, half),
+        "gates": 1 + any(map(_gate, own)),
+        "activation": _KEPT_BY_ACTIVATION.get(_activation(config), 1),
+        "norms": len(norms) // layers,
+        "norm": 1 if f"{norms[0].removesuffix('weight')}bias" in own else 2,
+    }
+
+
+def _feed_forward(config: PretrainedConfig, half: str) -> int:
     """Of the experts that a token goes through, where there are experts."""
     experts = getattr(config, "num_experts_per_tok", None) or 1
-    own = getattr(config, "moe_intermediate_size", None) or getattr(
-        config, "intermediate_size", None
-    )
-    own = own or getattr(config, "n_inner", None) or getattr(config, "ffn_dim", None)
-    return experts * (own or 4 * config.hidden_size)
+    names = ("moe_intermediate_size", "intermediate_size", "n_inner", "ffn_dim", "d_ff")
+    named = (getattr(config, name, None) for name in (f"{half}_ffn_dim", *names))
+    return experts * next(filter(None, named), 4 * config.hidden_size)
 
 
-def _norms(model: PreTrainedModel, config: PretrainedConfig) -> int:
-    """In a layer: its weights of one dimension, as long as a state."""
-    layered = [
-        weight
-        for name, weight in model.named_parameters()
-        if name.endswith(".weight") and any(part.isdigit() for part in name.split("."))
+def _gate(name: str) -> bool:
+    """T5 numbers its matrices."""
+    return "gate" in name or "wi_1" in name
+
+
+def _activation(config: PretrainedConfig) -> str | None:
+    """Its name, by which families know it."""
+    names = ("dense_act_fn", "activation_function", "hidden_activation", "hidden_act")
+    return next(filter(None, (getattr(config, name, None) for name in names)), None)
+
+
+def _norms(own: Mapping[str, Tensor], hidden: int) -> list[str]:
+    """The layers' weights of one dimension, as long as a state."""
+    return [
+        name
+        for name, weight in own.items()
+        if name.endswith(".weight")
+        and any(part.isdigit() for part in name.split("."))
+        and weight.shape == (hidden,)
     ]
-    return sum(weight.shape == (config.hidden_size,) for weight in layered) // (
-        config.num_hidden_layers
-    )
 
 
 def _name(settings: StudentModel) -> str:

@@ -37,7 +37,8 @@ def models_text(models: dict[str, Sizes | Unknown]) -> Iterator[str]:
         count = (
             f"{size.parameters / 1e6:,.{0 if size.parameters >= 1e7 else 2}f} million parameters"
         )
-        shape = f"{size.layers} layers of {size.hidden}, {size.vocabulary:,} output rows"
+        read = "" if size.encoder is None else f"{size.encoder.layers} + "
+        shape = f"{read}{size.layers} layers of {size.hidden}, {size.vocabulary:,} output rows"
         yield f"{role}: {size.name}: {count}, {shape} (from {size.origin})"
 
 

@@ -19,6 +19,8 @@ from skd.models.settings import ProceduralModel, StudentModel
 from skd.training.methods import METHODS, Method, ResponseSource
 from skd.training.settings import Distill, MethodSettings, Optimisation, changed
 
+# Ids that an encoder–decoder's decoder begins with, at most: a start and a language's code
+START = 2
 # A student and, where the run has one, its teacher
 Pair = tuple[Sizes, Sizes | None]
 
@@ -37,8 +39,9 @@ class Training:
     distill: Distill
     rows: Rows
     held_out: Rows
-    # Tokens of the longest prompt, of the longest row that is trained on, and of a response at most
+    # Tokens of the longest prompt, response, and row that is trained on, and of a response at most
     prompt: int
+    response: int
     width: int
     max_new_tokens: int
 
@@ -58,6 +61,16 @@ class Training:
     def rows_at_once(self) -> int:
         """Of a micro-batch."""
         return min(self.optimisation.micro_batch_size or self.rows_per_step, self.rows_per_step)
+
+    @property
+    def source(self) -> int:
+        """Tokens of a row that an encoder reads."""
+        return 0 if self.student.encoder is None else self.prompt
+
+    @property
+    def decoded(self) -> int:
+        """Tokens of a row that a decoder reads."""
+        return self.width if self.student.encoder is None else self.response + START
 
     @property
     def sampled(self) -> bool:
@@ -225,6 +238,7 @@ def _run(
         rows=rows[0],
         held_out=held_out,
         prompt=max(max(one.prompts) for one in (*rows, held_out)),
+        response=longest or max(max(one.responses) for one in rows),
         width=max(
             widest(own, optimisation, seed, longest) for own, seed in zip(rows, seeds, strict=True)
         ),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel
 
-from skd.engine.positions import text_config
+from skd.engine.positions import decoder_layers, text_config
 
 _MEMORY = 0.9  # of a count, from block to block
 _PROPOSAL_IN_PASS = 0.125  # what each proposal adds to a teacher pass, as a share of it
@@ -32,7 +32,7 @@ class Pace:
     ) -> None:
         self.fixed = None if block_size == "auto" else block_size
         self.accepted, self.judged = 4.0, 5.0  # a few imagined proposals, until there are real ones
-        layers = [_layers(model) for model in models]
+        layers = [decoder_layers(text_config(model)) for model in models]
         self.student_share = layers[0] / layers[-1] if len(models) > 1 else None
 
     @property
@@ -52,12 +52,3 @@ class Pace:
     def learn(self, kept: int, replaced: int) -> None:
         self.accepted = _MEMORY * self.accepted + kept
         self.judged = _MEMORY * self.judged + kept + replaced
-
-
-def _layers(model: PreTrainedModel) -> int:
-    """Of what runs per token: an encoder–decoder's configuration counts its encoder's apart."""
-    config = text_config(model)
-    for name in ("num_decoder_layers", "decoder_layers"):
-        if config.is_encoder_decoder and hasattr(config, name):
-            return int(getattr(config, name))
-    return int(config.num_hidden_layers)

@@ -32,6 +32,15 @@ def text_config(model: PreTrainedModel) -> PretrainedConfig:
     return config if config.is_encoder_decoder else config.get_text_config(decoder=True)
 
 
+def decoder_layers(config: PretrainedConfig) -> int:
+    """Of what runs for each token: an encoder–decoder's config counts its encoder's apart."""
+    if config.is_encoder_decoder:
+        for name in ("num_decoder_layers", "decoder_layers"):
+            if hasattr(config, name):
+                return int(getattr(config, name))
+    return int(config.num_hidden_layers)
+
+
 def attention_breaks(model: PreTrainedModel) -> list[int]:
     """Numbers of positions after which some layer no longer reads all that stands before."""
     fields = vars(text_config(model)).items()

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from skd.engine.positions import text_config
+from skd.engine.positions import decoder_layers, text_config
 from skd.errors import UserError
 from skd.models.dropout import drops_out, set_dropout
 from skd.models.pairs import first_of_targets
@@ -267,7 +267,7 @@ def measure_model(model: PreTrainedModel) -> ModelSize:
     return ModelSize(
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
-        layers=config.num_hidden_layers,
+        layers=decoder_layers(config),
         hidden_size=config.hidden_size,
         output_rows=model.get_output_embeddings().weight.shape[0],
     )

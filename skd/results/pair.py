@@ -28,6 +28,7 @@ class ModelOrigin:
 class ModelSize:
     architecture: str
     parameters: int
+    # Of the decoder
     layers: int
     hidden_size: int
     # Rows of the output embedding, padding included

@@ -30,8 +30,11 @@ from skd.training.settings import Optimisation
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 SPEED = Speed(operations=1e11, bytes=1e10, launch=1e-6)
-# As the pages of their repositories say
+# As the pages of their repositories say; NLLB's say 600M and 3.3B, of which the sum of the shapes in
+# the library's M2M-100 is here
 PARAMETERS = {
+    "facebook/nllb-200-3.3B": 3_344_863_232,
+    "facebook/nllb-200-distilled-600M": 615_073_792,
     "google/gemma-7b-it": 8_537_680_896,
     "google/gemma-2b-it": 2_506_172_416,
     "google/gemma-3-1b-it": 999_885_952,
@@ -94,9 +97,10 @@ def test_every_shape_is_checked_and_every_hub_model_of_a_profile_has_one() -> No
     shapes = {str(path.relative_to(SHAPES))[:-5] for path in SHAPES.rglob("*.json")}
     assert shapes == set(PARAMETERS)
     named = set()
-    for path in (ROOT / "profiles").glob("paper-*.yaml"):
-        models = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
-        named |= {model["id"] for model in models.values() if "id" in model}
+    for path in (ROOT / "profiles").glob("*.yaml"):
+        models = yaml.safe_load(path.read_text(encoding="utf-8")).get("models", {})
+        pair = (models.get(role, {}) for role in ("teacher", "student"))
+        named |= {model["id"] for model in pair if "id" in model}
     assert named <= shapes
 
 
@@ -209,6 +213,19 @@ def test_time_is_told_where_a_device_was_timed() -> None:
     assert all(stage.seconds is None for stage in planned(params, device()).stages)
     timed = planned(params, device(), SPEED).stages
     assert all(stage.seconds and stage.seconds > 0 for stage in timed)
+
+
+def test_an_encoder_decoder_pair_is_planned() -> None:
+    """A longer source makes the encoder's activations more, and a decoder's no less."""
+    params = params_of("nllb")
+    longer = put(params, "budget.translation.max_prompt_tokens", 512)
+    short, long = (
+        {stage.stage: stage for stage in planned(each, device(80, "cuda"), SPEED).stages}
+        for each in (params, longer)
+    )
+    assert long["distill@skd"].memory > short["distill@skd"].memory
+    assert long["distill@skd"].seconds > short["distill@skd"].seconds > 0
+    assert {"sft", "distill@seq_kd", "distill@skd", "evaluate"} <= set(short)
 
 
 # -------------------------------------------------------------------------- advice

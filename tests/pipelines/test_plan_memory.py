@@ -10,15 +10,19 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
 from pipelines.planning import memory
+from pipelines.planning.hours import body
 from pipelines.planning.sizes import measured, part_of
 from skd.engine.cache import CachedModel
+from skd.engine.cached_sources import CachedEncoderDecoder, cached
+from skd.engine.sources import decoder_start, states_of_rows
 from skd.engine.states import final_states
 from skd.models.adapters import add_adapter_
+from skd.models.loading import measure_model
 from skd.models.placement import OFFLOAD
 from skd.models.quantised import FORMATS, quantise_
 from skd.training.optimiser import Trained
 from skd.training.settings import Adapter, Optimisation
-from tests.tiny import FAMILIES, build
+from tests.tiny import ENCODER_DECODERS, FAMILIES, build
 
 # Wide enough that what does not grow with the widths (frequencies, masks) weighs little.
 SHAPE = {
@@ -30,11 +34,38 @@ SHAPE = {
 }
 ROWS, LENGTH = 3, 24
 PLAIN = Optimisation(steps=1, batch_size=1, learning_rate=0.1)
+# The same of an encoder–decoder, as each family names it
+SOURCE, DECODED = 20, 12
+BART_SHAPE = {
+    "d_model": 96,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 192,
+    "decoder_ffn_dim": 256,
+}
+T5_SHAPE = {
+    "d_model": 96,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "d_kv": 24,
+    "d_ff": 256,
+}
 
 
 def model(family: str, **changes: object) -> PreTrainedModel:
     built = build(family, dtype=torch.float32, **{**SHAPE, **changes})
     built.config._attn_implementation = "sdpa"
+    return built
+
+
+def encoder_decoder(family: str, **changes: object) -> PreTrainedModel:
+    shape: dict[str, object] = T5_SHAPE if "t5" in family else BART_SHAPE
+    built = build(family, dtype=torch.float32, **{**shape, **changes})
+    if "t5" not in family:  # which has one attention
+        built.set_attn_implementation("sdpa")
     return built
 
 
@@ -48,9 +79,15 @@ def kept_for_backward(model: PreTrainedModel) -> int:
             seen[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    tokens = torch.zeros(ROWS, LENGTH, dtype=torch.long)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        states = final_states(model, tokens, torch.arange(LENGTH)[None], LENGTH)
+        if model.config.is_encoder_decoder:
+            start = len(decoder_start(model))
+            tokens = torch.zeros(ROWS, SOURCE + DECODED, dtype=torch.long)
+            prompts = torch.full((ROWS,), SOURCE + start)
+            states = states_of_rows(model, tokens, prompts, torch.full((ROWS,), SOURCE + DECODED))
+        else:
+            tokens = torch.zeros(ROWS, LENGTH, dtype=torch.long)
+            states = final_states(model, tokens, torch.arange(LENGTH)[None], LENGTH)
     assert states.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
@@ -60,6 +97,17 @@ def test_activations_are_what_autograd_keeps(family) -> None:
     built = model(family)
     sizes = measured(built.config, family, "a test")
     planned = memory.activations(sizes, ROWS, LENGTH, memory.FULL)
+    assert planned == pytest.approx(kept_for_backward(built), rel=0.1)
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+@pytest.mark.parametrize("source", [4, 20])
+def test_an_encoder_decoder_keeps_what_both_halves_read(family, source, monkeypatch) -> None:
+    monkeypatch.setattr(f"{__name__}.SOURCE", source)
+    built = encoder_decoder(family)
+    sizes = measured(built.config, family, "a test")
+    planned = memory.activations(sizes, ROWS, DECODED, memory.FULL)
+    planned += memory.source_activations(sizes, ROWS, source, DECODED, memory.FULL)
     assert planned == pytest.approx(kept_for_backward(built), rel=0.1)
 
 
@@ -74,7 +122,7 @@ def test_checkpointing_keeps_what_enters_a_layer() -> None:
     assert cut < whole / 3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *ENCODER_DECODERS])
 def test_parameters_are_counted_without_a_weight(family) -> None:
     built = build(family)
     sizes = measured(built.config, family, "a test")
@@ -150,6 +198,36 @@ def test_a_cache_is_what_the_slot_cache_holds() -> None:
         cached.states(tokens, torch.arange(5).expand(ROWS, -1), 5, torch.arange(ROWS))
     held = sum(x.nbytes for layer in cached.cache.layers for x in (layer.keys, layer.values))
     assert memory.cache(sizes, ROWS, slots, memory.FULL) == held
+
+
+@pytest.mark.parametrize("family", ["m2m100", "t5"])
+def test_an_encoder_decoders_caches_hold_a_source_as_a_decoders_hold_its_prompt(family) -> None:
+    built = encoder_decoder(family)
+    sizes, start = measured(built.config, family, "a test"), decoder_start(built)
+    tokens = torch.zeros(ROWS, SOURCE + DECODED, dtype=torch.long)
+    caches = cached(built, tokens.shape)
+    assert isinstance(caches, CachedEncoderDecoder)
+    with torch.no_grad():
+        caches.begin(tokens, torch.full((ROWS,), SOURCE + len(start)))
+    layers = [*caches.cache.layers, *caches.crossed.layers]
+    held = sum(x.nbytes for layer in layers for x in (layer.keys, layer.values))
+    assert memory.cache(sizes, ROWS, SOURCE + DECODED, memory.FULL) == held
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+def test_halves_are_told_apart(family) -> None:
+    """All but the embeddings is in one of them, each with its own depth and widths."""
+    built = encoder_decoder(family)
+    sizes = measured(built.config, family, "a test")
+    assert sizes.encoder is not None
+    assert (sizes.layers, sizes.encoder.layers) == (3, 2) == (measure_model(built).layers, 2)
+    inside = {
+        "encoder": sum(p.numel() for p in built.get_encoder().parameters()),
+        "decoder": sum(p.numel() for p in built.get_decoder().parameters()),
+    }
+    embedding = built.get_input_embeddings().weight.numel()
+    assert sizes.encoder.parameters == inside["encoder"] - embedding
+    assert body(sizes) == inside["decoder"] - embedding
 
 
 def test_a_part_of_a_model_is_counted_like_a_model_of_as_many_layers() -> None:

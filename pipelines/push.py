@@ -29,7 +29,7 @@ TOKEN = "HF_TOKEN"  # noqa: S105 (the variable's name)
 CARD = "README.md"
 WANTED = ("config.json", "tokenizer_config.json", CARD)
 # Of what `transformers` writes; a folder that holds anything else is no student of ours
-ENDINGS = frozenset({".json", ".safetensors", ".jinja", ".txt", ".model", ".md"})
+ENDINGS = frozenset({".json", ".safetensors", ".jinja", ".txt", ".model", ".spm", ".md"})
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from skd.engine.rollout import Rows, uniform_noise
 from skd.engine.seeding import generator
 from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
+from skd.engine.sources import decoder_start
 from skd.errors import UserError, printable
-from skd.models.encoding import encode_prompts
+from skd.models.encoding import encode_prompts, require_known
 from skd.models.loading import held_in, load_model, load_tokenizer
-from skd.models.pairs import check_pair, common_vocabulary
+from skd.models.pairs import check_kinds, check_pair, check_starts, common_vocabulary
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def speaker(folder: Path, draft_folder: Path | None, device: torch.device) -> Sp
     models = [load_model(place, device, dtype, weights=held_in(place)) for place in folders]
     if draft_folder is not None:
         check_pair(tokenizer, load_tokenizer(draft_folder), template_mismatch="teacher")
+        check_kinds(*(model.config.is_encoder_decoder for model in models))
+        check_starts(*map(decoder_start, models))
     model, *drafts = models
     draft = drafts[0] if drafts else None
     return Speaker(tokenizer, model, draft, common_vocabulary(tokenizer, *models))
@@ -64,8 +67,11 @@ def answer(speaker: Speaker, prompt: str, sampling: Sampling, length: int, seed:
 
     length: tokens at most.
     """
-    (ids,) = encode_prompts([prompt], "{source}", speaker.tokenizer)
-    _check_length(speaker, len(ids), length)
+    start = decoder_start(speaker.model)
+    (ids,) = encode_prompts([prompt], "{source}", speaker.tokenizer, start)
+    require_known(ids, speaker.vocabulary, speaker.tokenizer, "the prompt")
+    for model in filter(None, (speaker.model, speaker.draft)):
+        _check_length(model, len(ids), length)
     shown = len(ids)
     streamer = TextStreamer(speaker.tokenizer, skip_special_tokens=True)
 
@@ -90,14 +96,16 @@ def answer(speaker: Speaker, prompt: str, sampling: Sampling, length: int, seed:
     return Answered(decoded, time.perf_counter() - began)
 
 
-def _check_length(speaker: Speaker, prompt: int, length: int) -> None:
-    for model in filter(None, (speaker.model, speaker.draft)):
-        limit = getattr(text_config(model), "max_position_embeddings", None)
-        if limit is not None and prompt + length > limit:
-            raise UserError(
-                f"the prompt's {prompt} tokens and the answer's {length} are over the {limit} "
-                f"positions of {type(model).__name__}; lower --max-tokens or shorten the prompt"
-            )
+def _check_length(model: PreTrainedModel, prompt: int, length: int) -> None:
+    limit = getattr(text_config(model), "max_position_embeddings", None)
+    start = len(decoder_start(model))
+    # An encoder–decoder counts its source and its answer apart.
+    needed = max(prompt - start, start + length) if start else prompt + length
+    if limit is not None and needed > limit:
+        raise UserError(
+            f"the prompt's {prompt} tokens and the answer's {length} are over the {limit} "
+            f"positions of {type(model).__name__}; lower --max-tokens or shorten the prompt"
+        )
 
 
 def summary(answered: Answered) -> str:

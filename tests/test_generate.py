@@ -20,6 +20,7 @@ from skd.models.encoding import encode_prompts
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import ProceduralModel
 from tests.conftest import ROOT
+from tests.folders import nllb_tokenizer, plain_tokenizer, put, refer
 
 CPU = torch.device("cpu")
 PROMPT = "what is 12 + 3?"
@@ -69,6 +70,49 @@ def test_a_draft_changes_no_word_and_its_worth_is_told(folders, capsys) -> None:
         )
         said[seed] = alone.out
     assert said["3"] != said["4"]
+
+
+@pytest.fixture(scope="module")
+def translators(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("translators")
+    there = [put(root / f"{seed}", "m2m100", nllb_tokenizer(root), seed) for seed in (1, 2)]
+    return refer(root / "teacher", there[0]), refer(root / "student", there[1])
+
+
+def test_an_encoder_decoder_answers_from_what_its_decoder_begins_with(translators, capsys) -> None:
+    """With a draft or without, and as the library's own `generate` does."""
+    asked = [str(translators[0]), "one two", "--max-tokens", "9", "--device", "cpu"]
+    main(asked)
+    alone = capsys.readouterr()
+    main([*asked, "--draft", str(translators[1])])
+    drafted = capsys.readouterr()
+    assert drafted.out == alone.out
+    assert "drafted tokens accepted" in drafted.err
+    ready = speaker(translators[0], None, CPU)
+    theirs = ready.model.generate(
+        **ready.tokenizer("one two", return_tensors="pt"),
+        max_new_tokens=9 + 1,  # theirs counts a forced token
+        num_beams=1,
+        do_sample=False,
+        suppress_tokens=list(ready.vocabulary.forbidden),
+    )
+    assert alone.out == ready.tokenizer.decode(theirs[0], skip_special_tokens=True) + "\n"
+
+
+def test_a_draft_of_another_kind_is_refused(folders, translators) -> None:
+    plain = put(translators[0].parent / "t5", "t5", plain_tokenizer())
+    with pytest.raises(UserError, match="different tokenizers"):
+        speaker(plain, folders[0], CPU)
+    other = put(translators[0].parent / "bart", "bart", plain_tokenizer())
+    with pytest.raises(UserError, match="begins with"):
+        speaker(plain, other, CPU)
+
+
+def test_a_source_and_an_answer_of_an_encoder_decoder_are_counted_apart(translators) -> None:
+    ready = speaker(translators[0], None, CPU)  # of 128 positions
+    assert answer(ready, "one two " * 20, generate.Sampling(0.0), 100, 0).decoded.rollout
+    with pytest.raises(UserError, match="over the 128 positions"):
+        answer(ready, "one two", generate.Sampling(0.0), 127, 0)
 
 
 def test_a_model_that_drafts_for_itself_is_always_accepted(folders) -> None:

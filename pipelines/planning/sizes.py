@@ -57,8 +57,8 @@ class Sizes:
     gates: int
     # Tensors that the activation function between them keeps for its backward pass
     activation: int
-    # Norms of a layer that are as wide as its states, and tensors that each keeps: a root mean square
-    # is taken in steps, a norm with a bias at once
+    # Norms of a layer that are as wide as its states, and tensors that each keeps: one with a bias
+    # is taken at once, a root mean square in steps
     norms: int
     norm: int
     # Rows of the output embedding
@@ -218,10 +218,10 @@ def _gate(name: str) -> bool:
     return "gate" in name or "wi_1" in name
 
 
-def _activation(config: PretrainedConfig) -> str | None:
-    """Its name, by which families know it."""
+def _activation(config: PretrainedConfig) -> str:
+    """The function's name."""
     names = ("dense_act_fn", "activation_function", "hidden_activation", "hidden_act")
-    return next(filter(None, (getattr(config, name, None) for name in names)), None)
+    return next(filter(None, (getattr(config, name, None) for name in names)), "")
 
 
 def _norms(own: Mapping[str, Tensor], hidden: int) -> list[str]:

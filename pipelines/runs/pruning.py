@@ -178,7 +178,7 @@ def _calibration(
 ) -> Calibration:
     """Rows of like length together."""
     vocabulary = common_vocabulary(tokenizer, model)
-    examples = encode(rows, "{source}", tokenizer, _BUDGET).examples
+    examples = encode(rows, "{source}", tokenizer, _BUDGET, vocabulary=vocabulary).examples
     examples.sort(key=lambda example: len(example.prompt) + len(example.response))
     batches = [
         collate(examples[start : start + _ROWS_AT_ONCE], vocabulary.pad).to(model.device)

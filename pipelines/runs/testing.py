@@ -113,11 +113,12 @@ def _test(job: Testing, machine: Machine, line: int) -> TestedModel:
     model = load_model(job.folder, machine.device, weights=held_in(job.folder))
     require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
     start = decoder_start(model)
-    encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start)
+    vocabulary = common_vocabulary(tokenizer, model)
+    encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start, vocabulary)
     generated = generate(
         model,
         [example.prompt for example in encoded.examples],
-        common_vocabulary(tokenizer, model),
+        vocabulary,
         split.budget.max_new_tokens,
         job.settings.batch_size,
     )

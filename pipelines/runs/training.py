@@ -102,12 +102,13 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
     tokenizer = load_tokenizer(spec.start_folder)
     pair = _load_pair(spec, machine, tokenizer)
     start = decoder_start(pair.student)
-    encoded = encode(task.train, task.prompt, tokenizer, task.budget, start)
+    reading = (task.prompt, tokenizer, task.budget, start, pair.vocabulary)
+    encoded = encode(task.train, *reading)
     watch = Stopwatch(machine.device)
     known = _known_responses(spec, machine, pair, encoded)
     watch.lap(Phase.TEACHER)
     held_out_rows = task.validation[: optimisation.validation_examples]
-    held_out = encode(held_out_rows, task.prompt, tokenizer, task.budget, start)
+    held_out = encode(held_out_rows, *reading)
     source = (
         ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
     )

@@ -115,7 +115,8 @@ def _probe(job: Probing, machine: Machine) -> ModelProbe:
     )
     vocabulary = common_vocabulary(tokenizer, student, teacher)
     start = decoder_start(student)
-    examples = encode(task.validation, task.prompt, tokenizer, task.budget, start).examples
+    reading = (task.prompt, tokenizer, task.budget, start, vocabulary)
+    examples = encode(task.validation, *reading).examples
     prompts = [example.prompt for example in examples]
     length = task.budget.max_new_tokens
     noise = uniform_noise(len(prompts), length, generator(seed, "probe", task.name))

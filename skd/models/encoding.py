@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from skd.data.record import ExampleRow
-from skd.engine.sequences import TokenExample
+from skd.engine.sequences import TokenExample, Vocabulary
 from skd.errors import UserError
 from skd.models.pairs import end_of_turn
 from skd.models.settings import Budget
@@ -34,13 +34,18 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     budget: Budget,
     start: tuple[int, ...] = (),
+    vocabulary: Vocabulary | None = None,
 ) -> Encoded:
     """Tokenise prompts and targets.
 
-    start: what an encoder–decoder's decoder begins with, behind each source; (): for a decoder.
+    Special tokens that stand in a text are read as such, as the chat template's own are.
 
-    Raises `UserError` for a prompt over `budget.max_prompt_tokens` under `too_long: error`.
-    A target over `max_new_tokens` is cut and then has no end-of-sequence token.
+    start: what an encoder–decoder's decoder begins with, behind each source; (): for a decoder.
+    vocabulary: what the models share; None: no model will read the ids.
+
+    Raises `UserError` for a prompt over `budget.max_prompt_tokens` under `too_long: error`, and
+    for a token that a model lacks. A target over `max_new_tokens` is cut and then has no
+    end-of-sequence token.
     """
     prompts = encode_prompts([row["source"] for row in rows], template, tokenizer, start)
     targets: list[list[int]] = tokenizer(
@@ -55,6 +60,8 @@ def encode(
         if fitted is None:
             continue
         response = (*target, end)
+        if vocabulary is not None:
+            require_known((*fitted, *response), vocabulary, tokenizer, f"row {row['id']!r}")
         cut += len(response) > budget.max_new_tokens
         kept.append(row)
         examples.append(TokenExample(tuple(fitted), response[: budget.max_new_tokens]))
@@ -69,6 +76,24 @@ def encode(
 def decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     text: str = tokenizer.decode(ids, skip_special_tokens=True)
     return text.strip()
+
+
+def require_known(
+    ids: Sequence[int], vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, where: str
+) -> None:
+    """Raise `UserError` for the first token that a model has no embedding for.
+
+    Gemma 3's text models lack the image token of their family's tokenizer. Written out in pieces
+    it would be another text to each model that has it, so that it is refused.
+
+    where: whose ids they are, for the message.
+    """
+    for i in ids:
+        if i >= vocabulary.size:
+            raise UserError(
+                f"{where}: its text holds {tokenizer.convert_ids_to_tokens(i)!r}, a token that "
+                "one of the models does not have; remove it from the text, or drop the row"
+            )
 
 
 def _fit(

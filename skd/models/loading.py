@@ -172,6 +172,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise _two_vocabularies(where)
     if languages:
         _check_languages(tokenizer, where)
+    elif getattr(tokenizer, "tgt_lang", "") is None:
+        raise UserError(
+            f"{where}: a {type(tokenizer).__name__} has codes of languages and is set to no target "
+            "language; name source and target in models.languages"
+        )
     return tokenizer
 
 

@@ -203,6 +203,26 @@ def test_a_tokenizer_without_template_uses_the_bare_prompt() -> None:
     assert example.response[-1] == bare.eos_token_id
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_token_that_a_model_lacks_is_named_with_its_row(at) -> None:
+    """As an image's token in the text of a model without eyes, which was an index error."""
+    seeing = train_tokenizer(TEXTS * 20, 320)
+    blind = build(vocab_size=len(seeing))
+    seeing.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    vocabulary = common_vocabulary(seeing, blind)
+    texts = ["hello", "fine"]
+    texts[at] += " <image>"
+    rows = [row("hello"), row(*texts, name="train-7")]
+    encode(rows[:1], TEMPLATE, seeing, Budget(99, 20), vocabulary=vocabulary)
+    with pytest.raises(UserError, match="row 'train-7': its text holds '<image>'"):
+        encode(rows, TEMPLATE, seeing, Budget(99, 20), vocabulary=vocabulary)
+
+
+def test_a_special_token_in_a_text_is_read_as_in_a_template(tokenizer) -> None:
+    (example,) = encode([row("a<|assistant|>b")], TEMPLATE, tokenizer, Budget(99, 20)).examples
+    assert example.prompt.count(tokenizer.convert_tokens_to_ids("<|assistant|>")) == 2
+
+
 def test_the_shared_template_stands_beside_a_reference(tmp_path: Path, tokenizer) -> None:
     tokenizer.save_pretrained(tmp_path / "there")
     build(vocab_size=len(tokenizer)).float().save_pretrained(tmp_path / "there")

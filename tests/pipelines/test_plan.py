@@ -30,8 +30,8 @@ from skd.training.settings import Optimisation
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 SPEED = Speed(operations=1e11, bytes=1e10, launch=1e-6)
-# As the pages of their repositories say; NLLB's say 600M and 3.3B, of which the sum of the shapes in
-# the library's M2M-100 is here
+# As the pages of their repositories say; NLLB's round them, and the library's M2M-100 of their
+# published config.json has these
 PARAMETERS = {
     "facebook/nllb-200-3.3B": 3_344_863_232,
     "facebook/nllb-200-distilled-600M": 615_073_792,

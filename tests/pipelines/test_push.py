@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from unittest.mock import create_autospec
 
@@ -15,9 +16,11 @@ from pipelines import push as pushing
 from pipelines.push import Upload, best_folder, check, main, push
 from pipelines.runs.training import save_model
 from skd.errors import UserError
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.procedural import train_tokenizer
 from skd.report.sections.cards import for_the_hub
 from tests.conftest import ROOT
+from tests.folders import marian_tokenizer, nllb_tokenizer, put, refer
 from tests.tiny import build
 
 NAME = "someone/little-translator"
@@ -61,6 +64,22 @@ def api() -> HfApi:
 
 def upload(folder: Path, **changes: object) -> Upload:
     return Upload(**{"name": NAME, "folder": folder, "card": CARD, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize(
+    ("family", "made"), [("marian", marian_tokenizer), ("m2m100", nllb_tokenizer)]
+)
+def test_an_encoder_decoder_goes_with_all_files_of_its_tokenizer(family, made, folder) -> None:
+    there = put(folder.parent / "made", family, made(folder.parent))
+    if family == "m2m100":
+        there = refer(folder.parent / "there", there)
+    shutil.rmtree(folder)
+    save_model(load_model(there), load_tokenizer(there), folder)
+    (folder / "README.md").write_text(CARD)
+    check(upload(folder))
+    again = load_tokenizer(folder)
+    assert again("one two").input_ids == load_tokenizer(there)("one two").input_ids
 
 
 def test_a_dry_run_shows_files_sizes_and_card_and_calls_nobody(folder, capsys, monkeypatch) -> None:

@@ -14,6 +14,7 @@ import torch
 from pipelines.runs.training import save_model
 from skd import generate
 from skd.engine.generation import generate as plain_generate
+from skd.engine.sources import decoder_start
 from skd.errors import UserError
 from skd.generate import answer, main, speaker
 from skd.models.encoding import encode_prompts
@@ -91,7 +92,9 @@ def test_an_encoder_decoder_answers_from_what_its_decoder_begins_with(translator
     ready = speaker(translators[0], None, CPU)
     theirs = ready.model.generate(
         **ready.tokenizer("one two", return_tensors="pt"),
-        max_new_tokens=9 + 1,  # theirs counts a forced token
+        decoder_input_ids=torch.tensor([decoder_start(ready.model)]),
+        forced_bos_token_id=None,
+        max_new_tokens=9,
         num_beams=1,
         do_sample=False,
         suppress_tokens=list(ready.vocabulary.forbidden),

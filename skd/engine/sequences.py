@@ -48,6 +48,8 @@ class TokenBatch:
     replaced        [B, L] True at response tokens that the teacher put in; None: no such tokens
     teacher_states  [B, L, d] the teacher's, which mean something at `predictors`; None: not made
     otherwise       [B]    True at rows that take a method's second loss; None: all take the first
+    marks           [B, L] the spans of a teacher that reads other ids (`skd.engine.spans.Mark`)
+    likelihoods     [B, L] what it says of those spans (`skd.engine.spans.Spans`)
     """
 
     tokens: Tensor
@@ -56,6 +58,8 @@ class TokenBatch:
     replaced: Tensor | None = None
     teacher_states: Tensor | None = None
     otherwise: Tensor | None = None
+    marks: Tensor | None = None
+    likelihoods: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows, slots = self.tokens.shape
@@ -65,6 +69,8 @@ class TokenBatch:
             "replaced": (rows, slots),
             "teacher_states": (rows, slots),
             "otherwise": (rows,),
+            "marks": (rows, slots),
+            "likelihoods": (rows, slots),
         }
         for name, shape in wanted.items():
             tensor = getattr(self, name)
@@ -101,6 +107,14 @@ class TokenBatch:
             tuple(self.tokens[row, start:stop].tolist()) for row, (start, stop) in enumerate(spans)
         ]
 
+    def examples(self) -> list[TokenExample]:
+        """Each row's prompt and response as ids."""
+        spans = zip(self.prompt_lengths.tolist(), self.lengths.tolist(), strict=True)
+        return [
+            TokenExample(tuple(ids[:start]), tuple(ids[start:stop]))
+            for ids, (start, stop) in zip(self.tokens.tolist(), spans, strict=True)
+        ]
+
     def take(self, rows: slice | list[int]) -> TokenBatch:
         """These rows, with the padding that only other rows needed cut off."""
         longest = int(self.lengths[rows].max())
@@ -111,6 +125,8 @@ class TokenBatch:
             None if self.replaced is None else self.replaced[rows, :longest],
             None if self.teacher_states is None else self.teacher_states[rows, :longest],
             None if self.otherwise is None else self.otherwise[rows],
+            None if self.marks is None else self.marks[rows, :longest],
+            None if self.likelihoods is None else self.likelihoods[rows, :longest],
         )
 
     def split(self, size: int | None) -> list[TokenBatch]:

@@ -13,18 +13,23 @@ from skd.errors import UserError
 _MARK = "⁂"  # an answer that no template holds itself
 
 
+def share_ids(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> bool:
+    """Whether an id is the same token to both."""
+    return bool(teacher.get_vocab() == student.get_vocab())
+
+
 def check_pair(
     teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, template_mismatch: str
 ) -> None:
     """Refuse a pair whose ids differ, before any compute. Raises `UserError` with the first one."""
-    ids = teacher.get_vocab()
-    if ids != (others := student.get_vocab()):
-        by_id, other_by_id = _inverse(ids), _inverse(others)
+    if not share_ids(teacher, student):
+        by_id, other_by_id = _inverse(teacher.get_vocab()), _inverse(student.get_vocab())
         first = next(i for i in sorted(by_id | other_by_id) if by_id.get(i) != other_by_id.get(i))
         raise UserError(
             f"teacher and student have different tokenizers: id {first} is "
             f"{by_id.get(first)!r} for the teacher and {other_by_id.get(first)!r} for the "
-            "student; choose a pair that shares its tokenizer"
+            "student; choose a pair that shares its tokenizer, or set models.cross_tokenizer: uld "
+            "for methods without interleaved sampling (docs/own-models.md)"
         )
     for name in ("eos_token_id", "pad_token_id"):
         if getattr(teacher, name) != getattr(student, name):

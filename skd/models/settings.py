@@ -107,9 +107,16 @@ class Models:
     trust_remote_code: bool = False
     # Teacher: use its template for both
     template_mismatch: Literal["error", "teacher"] = "error"
+    # Where teacher and student have different tokenizers; None: such a pair is refused
+    cross_tokenizer: Literal["uld"] | None = None
     # Of an encoder–decoder pair whose tokenizer has codes of languages; None: as it stands there
     languages: Languages | None = None
 
     def __post_init__(self) -> None:
         if self.languages is not None and isinstance(self.teacher, ProceduralModel):
             raise ValueError("languages are for tokenizers that have codes of them; remove it")
+        if self.cross_tokenizer is not None and self.student.kind in ("procedural", "layers"):
+            raise ValueError(
+                f"cross_tokenizer is for two tokenizers, and a student of kind "
+                f"{self.student.kind} has its teacher's; remove it"
+            )

@@ -25,12 +25,14 @@ from skd.engine.meter import Phase, Stopwatch
 from skd.engine.pair import Pair
 from skd.engine.seeding import seed_dropout
 from skd.engine.sequences import TokenBatch
+from skd.engine.spans import Spans
 from skd.engine.states import batch_states, precision
 from skd.errors import UserError
 from skd.files import write_folder
 from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, load_weights, save_state, save_weights
 from skd.training.counts import RunCounts, open_log, response_columns
+from skd.training.cross_tokenizer import Bridge, span_loss
 from skd.training.losses import Predictions, Terms, response_loss
 from skd.training.methods import METHODS, Method, ResponseSource
 from skd.training.optimiser import Trained
@@ -57,6 +59,8 @@ class TrainingRun:
     scratch: Path
     # The teacher's states at known responses, where they are kept
     kept: StatesByExample = field(default_factory=dict)
+    # To a teacher that reads other ids; None: it reads the student's
+    bridge: Bridge | None = None
     description: str = ""
     progress: bool = False
     # Line of the progress bar
@@ -80,6 +84,7 @@ class TrainingRun:
             self.known,
             self.max_new_tokens,
             self.kept,
+            self.bridge,
         )
 
 
@@ -232,7 +237,11 @@ def batch_loss(
             assert run.pair.teacher is not None
             teacher = Predictions(run.pair.teacher, teacher_states[tokens])
         student = Predictions(run.pair.student, student_states[tokens])
-        return response_loss(terms, student, teacher, run.pair.vocabulary.size)
+        size = run.pair.vocabulary.size
+        if run.bridge is not None and teacher is not None:
+            spans = Spans.of(batch).part(tokens)
+            return span_loss(terms, student, teacher, spans, run.bridge, size)
+        return response_loss(terms, student, teacher, size)
 
     if batch.otherwise is None:
         return part(False, slice(None))

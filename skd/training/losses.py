@@ -9,9 +9,10 @@ Refuses to know how responses are made, batches, text and the optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,10 @@ from skd.engine.states import head
 from skd.training.divergences import DIVERGENCES, Valued, forward_kl, logit_gradient
 from skd.training.methods import Loss, Tokens
 from skd.training.settings import Divergence
+
+# A chunk's tokens and the student's logits [n, V] there -> losses and KLs. The gradient of the
+# losses' sum is written over the logits.
+Compared = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 
 # How many logits of a model are alive at once, by device. On a CPU this is 16 MiB in fp32. An
 # accelerator needs more of them to be busy.
@@ -86,11 +91,25 @@ def response_loss(
         raise ValueError(
             f"{len(student.states)} states predict {len(terms.targets)} targets; expected as many"
         )
+    step = tokens_at_once(student.states.device, size)
+    chunks = [slice(start, start + step) for start in range(0, len(student.states), step)]
+    compared = partial(_losses_and_gradient_, terms, teacher, size)
+    total, kl = chunked_loss(compared, chunks, student, size)
+    return total, None if teacher is None else kl
+
+
+def chunked_loss(
+    compared: Compared, chunks: Sequence[slice], student: Predictions, size: int
+) -> tuple[Tensor, Tensor]:
+    """The sums of what `compared` gives for each chunk of the student's tokens.
+
+    The first is differentiable in the student's states and head, the second is not.
+    """
     inputs = [student.states, *student.model.get_output_embeddings().parameters()]
     if not torch.is_grad_enabled():  # an autograd function cannot tell
         inputs = [x.detach() for x in inputs]
-    total, kl = _ChunkedLoss.apply(terms, student.model, teacher, size, *inputs)  # type: ignore[no-untyped-call]
-    return total, None if teacher is None else kl
+    total, kl = _ChunkedLoss.apply(compared, chunks, student.model, size, *inputs)  # type: ignore[no-untyped-call]
+    return total, kl
 
 
 # ------------------------------------------------------------ the loss of single tokens
@@ -115,7 +134,7 @@ def token_loss(
         kl = forward_kl(teacher_log.clone(), student_log, 0.0)[0]
     if loss.divergence:
         assert teacher_log is not None
-        divergences, slope = _compare(name, terms.divergence, teacher_log, student_log)
+        divergences, slope = compare(name, terms.divergence, teacher_log, student_log)
         kl = divergences if loss_is_kl else kl
         divergences, slope = loss.divergence * divergences, slope.mul_(loss.divergence)
         if (left_out := terms.left_out(loss.divergence_on)) is not None:
@@ -128,9 +147,10 @@ def token_loss(
     return values, kl, logit_gradient(slope, student_log)
 
 
-def _compare(name: str, settings: Divergence, teacher_log: Tensor, student_log: Tensor) -> Valued:
+def compare(name: str, settings: Divergence, teacher_log: Tensor, student_log: Tensor) -> Valued:
     """A divergence's values [n] and slope [n, V], between the target and the student.
 
+    Both log-probabilities are [n, V]; the teacher's are spent.
     Both are taken at their temperatures. The values are multiplied by the square of the student's,
     since gradients by its logits fall with that square (Hinton et al., arXiv 1503.02531, section
     2): the learning rate and the weight beside a cross-entropy keep their meaning. The target is a
@@ -177,9 +197,9 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        terms: Terms,
+        compared: Compared,
+        chunks: Sequence[slice],
         model: PreTrainedModel,
-        teacher: Predictions | None,
         size: int,
         states: Tensor,
         *parameters: Tensor,
@@ -194,9 +214,7 @@ class _ChunkedLoss(torch.autograd.Function):
             read, products, logits = _student_logits(model, chunk_states, size)
             # Autograd does not see that the logits' memory is written over: no family's head saves
             # its logits for the backward pass.
-            losses, kls = _losses_and_gradient_(
-                terms.part(tokens), teacher, tokens, logits.data, size
-            )
+            losses, kls = compared(tokens, logits.data)
             if wanted:
                 by_products = _through_the_head(logits, products)
                 if type(embedding) is torch.nn.Linear:
@@ -206,9 +224,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     _add_by_autograd(by_products, products, own, gradients, tokens)
             return losses, kls
 
-        step = _tokens_at_once(CHUNK_LOGITS, states.device, size)
-        sums = [chunk(slice(start, start + step)) for start in range(0, len(states), step)]
-        losses, kls = zip(*sums, strict=True)
+        losses, kls = zip(*map(chunk, chunks), strict=True)
         ctx.gradients = gradients
         total, kl = torch.cat(losses).sum(), torch.cat(kls).sum()
         ctx.mark_non_differentiable(kl)
@@ -256,11 +272,12 @@ def _embedding_call(model: PreTrainedModel) -> Iterator[list[tuple[Tensor, Tenso
 
 
 def _losses_and_gradient_(
-    terms: Terms, teacher: Predictions | None, tokens: slice, logits: Tensor, size: int
+    terms: Terms, teacher: Predictions | None, size: int, tokens: slice, logits: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A chunk's losses [n] and KLs [n]; the losses' gradient is written over the logits [n, V]."""
+    terms = terms.part(tokens)
     teacher_logits = None if teacher is None else teacher.logits(tokens, size)
-    step = _tokens_at_once(_BLOCK_LOGITS, logits.device, size)
+    step = _logits_at_once(_BLOCK_LOGITS, logits.device, size)
     losses, kls = [], []
     for start in range(0, len(logits), step):
         block = slice(start, start + step)
@@ -336,5 +353,10 @@ def _add_by_autograd(
         (gradient if place else gradient[tokens]).add_(own)
 
 
-def _tokens_at_once(logits: dict[str, int], device: torch.device, size: int) -> int:
+def tokens_at_once(device: torch.device, size: int) -> int:
+    """How many tokens' logits over a vocabulary of this size make a chunk."""
+    return _logits_at_once(CHUNK_LOGITS, device, size)
+
+
+def _logits_at_once(logits: dict[str, int], device: torch.device, size: int) -> int:
     return max(1, logits.get(device.type, logits["cpu"]) // size)

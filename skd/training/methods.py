@@ -107,6 +107,17 @@ class Method:
         )
 
     @property
+    def needs_shared_ids(self) -> bool:
+        """Whether teacher and student must read the same ids, token by token.
+
+        Interleaved sampling puts the teacher's tokens into the student's responses. A label that is
+        the teacher's most likely token is an id of the teacher's.
+        """
+        return ResponseSource.INTERLEAVED in self.sources or any(
+            loss.label == "teacher_argmax" for loss in self.losses
+        )
+
+    @property
     def known_share(self) -> float:
         """Of a run's prompts, the share whose response is known beforehand and read by the teacher.
 

@@ -23,6 +23,7 @@ from skd.engine.seeding import generator
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states, evaluating, states_width
+from skd.training.cross_tokenizer import Bridge
 from skd.training.methods import Method, ResponseSource
 from skd.training.settings import Distill
 
@@ -74,6 +75,8 @@ class Responder:
     known: KnownResponses
     max_new_tokens: int
     kept: StatesByExample = field(default_factory=dict)
+    # To a teacher that reads other ids; None: it reads the student's
+    bridge: Bridge | None = None
 
     @property
     def rows_per_prompt(self) -> int:
@@ -101,7 +104,11 @@ class Responder:
         tokens = sum(rollout.cost.teacher_tokens for rollout in rollouts.values())
         taught = any(self.method.loss_of(row.otherwise).needs_teacher for row in rows)
         if batch.teacher_states is None and taught:
-            batch, fresh_passes, fresh_tokens = self._teach(batch, rows, rollouts)
+            if self.bridge is None:
+                batch, fresh_passes, fresh_tokens = self._teach(batch, rows, rollouts)
+            else:
+                asked = self._rows_to_teach(rows)
+                batch, fresh_passes, fresh_tokens = self.bridge.teach(batch, asked, self._at_once)
             passes, tokens = passes + fresh_passes, tokens + fresh_tokens
             watch.lap(Phase.TEACHER)
         return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
@@ -180,11 +187,7 @@ class Responder:
         assert teacher is not None
         shape = (*batch.tokens.shape, states_width(teacher))
         states = torch.zeros(shape, dtype=teacher.dtype, device=batch.tokens.device)
-        missing = {
-            place
-            for place, row in enumerate(rows)
-            if self.method.loss_of(row.otherwise).needs_teacher
-        }
+        missing = set(self._rows_to_teach(rows))
         for place, row in enumerate(rows):
             example = self._example(row)
             if not row.source.sampled and example in self.kept:
@@ -198,8 +201,7 @@ class Responder:
                 missing -= set(places)
         # Rows of like length go through the teacher side by side.
         order = sorted(sorted(missing), key=batch.lengths.tolist().__getitem__)
-        optimisation = self.distill.optimisation
-        size = _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
+        size = self._at_once
         parts = [order[start : start + size] for start in range(0, len(order), size)]
         for places in parts:
             part = batch.take(places)
@@ -208,6 +210,20 @@ class Responder:
             states[places, : part.tokens.shape[1]] = own.to(states.dtype)
         tokens = int(batch.lengths[order].sum())
         return dataclasses.replace(batch, teacher_states=states), len(parts), tokens
+
+    def _rows_to_teach(self, rows: Sequence[PlannedRow]) -> list[int]:
+        """The places of rows whose loss needs the teacher."""
+        return [
+            place
+            for place, row in enumerate(rows)
+            if self.method.loss_of(row.otherwise).needs_teacher
+        ]
+
+    @property
+    def _at_once(self) -> int:
+        """Rows of a pass of the teacher."""
+        optimisation = self.distill.optimisation
+        return _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
 
 
 def plan_rows(

@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 
 from skd.engine.generation import Generated, generate
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
+from skd.engine.spans import Spans
 from skd.engine.states import batch_states, evaluating
 from skd.results.runs import Validation
+from skd.training.cross_tokenizer import Bridge, span_loss
 from skd.training.losses import Predictions, Terms, response_loss
-from skd.training.methods import CROSS_ENTROPY
+from skd.training.methods import CROSS_ENTROPY, DIVERGENCE
 from skd.training.responses import StatesByExample
 from skd.training.settings import Divergence
 
@@ -36,6 +38,8 @@ class Validator:
     teacher: PreTrainedModel | None = None
     # The teacher's states at the examples' responses; None: made anew each time
     kept: StatesByExample | None = None
+    # To a teacher that reads other ids; None: it reads the model's
+    bridge: Bridge | None = None
 
     def __call__(self, model: PreTrainedModel) -> Validation:
         prompts = [example.prompt for example in self.examples]
@@ -56,11 +60,22 @@ class Validator:
                 terms = Terms(CROSS_ENTROPY, Divergence(), batch.targets)
                 teacher = self._teacher(part, batch)
                 loss, kl = response_loss(terms, student, teacher, self.vocabulary.size)
+                if self.bridge is not None:
+                    kl = self._kl_along_spans(self.bridge, batch, student)
                 loss_sum += loss.item()
                 kl_sum += 0.0 if kl is None else kl.item()
                 tokens += batch.response_tokens
         tokens = max(1, tokens)
-        return loss_sum / tokens, None if self.teacher is None else kl_sum / tokens
+        untaught = self.teacher is None and self.bridge is None
+        return loss_sum / tokens, None if untaught else kl_sum / tokens
+
+    def _kl_along_spans(self, bridge: Bridge, batch: TokenBatch, student: Predictions) -> Tensor:
+        batch, _, _ = bridge.teach(batch, range(len(batch.tokens)), self.batch_size)
+        assert batch.teacher_states is not None
+        teacher = Predictions(bridge.teacher, batch.teacher_states[batch.predictors])
+        terms = Terms(DIVERGENCE, Divergence(), batch.targets)
+        _, kl = span_loss(terms, student, teacher, Spans.of(batch), bridge, self.vocabulary.size)
+        return kl
 
     def _teacher(self, part: Sequence[TokenExample], batch: TokenBatch) -> Predictions | None:
         if self.teacher is None:

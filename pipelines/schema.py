@@ -29,6 +29,7 @@ from skd.data.settings import Data
 from skd.errors import UserError
 from skd.models.settings import Budget, Models
 from skd.settings import STRICT, Name, describe_errors, label
+from skd.training.methods import METHODS
 from skd.training.settings import Distill, MethodSettings, Sft, changed
 
 
@@ -70,6 +71,8 @@ class Params:
             labels = [label(value) for value in row.values]
             for twice in {text for text in labels if labels.count(text) > 1}:
                 raise ValueError(f"sweeps.{name}.values has {twice!r} twice; remove one")
+        if self.models.cross_tokenizer is not None:
+            self._check_cross_tokenizer()
         if self.experiment.fairness:
             for method, knob in self.fairness.knobs.items():
                 for value in knob.values:
@@ -131,6 +134,30 @@ class Params:
                     f"rounded away when its merged weights are put in {held} again; set {first}: "
                     "bfloat16"
                 )
+
+    def _check_cross_tokenizer(self) -> None:
+        """Across two tokenizers runs only what needs no shared ids."""
+        asked = self.experiment
+        running = {"experiment.methods": list(asked.methods)}
+        running |= {f"sweeps.{name}.method": [self.sweeps[name].method] for name in asked.sweeps}
+        if asked.fairness:
+            running["fairness.knobs"] = list(self.fairness.knobs)
+        if asked.students:
+            running["scaling.methods"] = self.scaling.methods
+        for origin, names in running.items():
+            for name in names:
+                if METHODS[self.methods[name].method].needs_shared_ids:
+                    able = [m for m, row in METHODS.items() if not row.needs_shared_ids]
+                    raise ValueError(
+                        f"{origin} names {name!r}: it needs a teacher and a student that share "
+                        "their ids, as all interleaved sampling does, and models.cross_tokenizer "
+                        f"is for those that do not; these methods work: {', '.join(able)}"
+                    )
+        if self.distill.teacher_cache == "always":
+            raise ValueError(
+                "distill.teacher_cache: always keeps the teacher's states at the student's tokens, "
+                "and with models.cross_tokenizer there are none; set it to auto"
+            )
 
     def _check_test_set(self, name: str) -> None:
         row = self.data[name]

@@ -29,7 +29,7 @@ from skd.models.loading import (
     load_tokenizer,
     write_reference,
 )
-from skd.models.pairs import check_kinds, check_pair, check_starts
+from skd.models.pairs import check_kinds, check_pair, check_starts, share_ids
 from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel
 from skd.training.settings import Optimisation
@@ -86,19 +86,31 @@ def materialise(
         prune(target, parameter, settings, teacher_folder, tasks, machine)
 
 
-def check_fit(teacher_folder: Path, student_folder: Path, template_mismatch: str) -> None:
+def check_fit(
+    teacher_folder: Path,
+    student_folder: Path,
+    template_mismatch: str,
+    cross_tokenizer: str | None = None,
+) -> None:
     """Raise `UserError` for a pair that cannot be distilled; give the student the template.
 
-    template_mismatch: as in the section `models`.
+    Across two tokenizers each model keeps its own template, ends and start.
+
+    Args:
+        template_mismatch, cross_tokenizer: as in the section `models`.
     """
     teacher, student = (load_tokenizer(folder) for folder in (teacher_folder, student_folder))
-    check_pair(teacher, student, template_mismatch)
+    crossing = cross_tokenizer is not None and not share_ids(teacher, student)
+    if not crossing:
+        check_pair(teacher, student, template_mismatch)
     check_kinds(is_encoder_decoder(teacher_folder), is_encoder_decoder(student_folder))
     starts = []
     for folder in (teacher_folder, student_folder):
         model = load_model(folder)
         check_decoder(model)
         starts.append(decoder_start(model))
+    if crossing:
+        return
     check_starts(*starts)
     if teacher.chat_template != student.chat_template and teacher.chat_template is not None:
         path = student_folder / "chat_template.jinja"

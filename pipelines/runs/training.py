@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
+from pipelines.runs.crossing import Crossing, cross, other_tokenizer
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
@@ -100,28 +101,36 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
     task, optimisation = spec.task, spec.distill.optimisation
     method = METHODS[spec.settings.method]
     tokenizer = load_tokenizer(spec.start_folder)
-    pair = _load_pair(spec, machine, tokenizer)
+    teacher_tokenizer = other_tokenizer(spec.teacher_folder, tokenizer)
+    pair = _load_pair(spec, machine, tokenizer, shares_ids=teacher_tokenizer is None)
     start = decoder_start(pair.student)
     reading = (task.prompt, tokenizer, task.budget, start, pair.vocabulary)
     encoded = encode(task.train, *reading)
-    watch = Stopwatch(machine.device)
-    known = _known_responses(spec, machine, pair, encoded)
-    watch.lap(Phase.TEACHER)
     held_out_rows = task.validation[: optimisation.validation_examples]
     held_out = encode(held_out_rows, *reading)
+    crossing = None
+    if teacher_tokenizer is not None:
+        crossing = cross(pair, tokenizer, teacher_tokenizer, task, encoded, held_out)
+        encoded, held_out = crossing.encoded, crossing.held_out
+    watch = Stopwatch(machine.device)
+    known = _known_responses(spec, machine, pair, encoded, crossing)
+    watch.lap(Phase.TEACHER)
     source = (
         ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
     )
-    kept = _kept_states(
-        spec, machine, pair, known[source], method.known_share * optimisation.prompts
-    )
-    kept_held_out = _kept_states(
-        spec,
-        machine,
-        pair,
-        held_out.examples,
-        optimisation.validations * len(held_out.examples),
-    )
+    kept = kept_held_out = None
+    if crossing is None:
+        kept = _kept_states(
+            spec, machine, pair, known[source], method.known_share * optimisation.prompts
+        )
+        kept_held_out = _kept_states(
+            spec,
+            machine,
+            pair,
+            held_out.examples,
+            optimisation.validations * len(held_out.examples),
+        )
+    bridge = None if crossing is None else crossing.bridge
     run = TrainingRun(
         settings=spec.settings,
         distill=spec.distill,
@@ -135,11 +144,13 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
             vocabulary=pair.vocabulary,
             max_new_tokens=task.budget.max_new_tokens,
             batch_size=machine.decoding_batch,
-            teacher=pair.teacher,
+            teacher=pair.teacher if bridge is None else None,
             kept=kept_held_out,
+            bridge=bridge,
         ),
         scratch=folder,
         kept=kept or {},
+        bridge=bridge,
         description=spec.name,
         progress=machine.runtime.progress,
         position=line,
@@ -163,7 +174,10 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
     return _result(counts, preparation, encoded, peak_memory(machine.device))
 
 
-def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase) -> Pair:
+def _load_pair(
+    spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase, shares_ids: bool
+) -> Pair:
+    """The two models with the ids that the student emits, the teacher's too if it shares them."""
     optimisation = spec.distill.optimisation
     student = load_model(
         spec.start_folder,
@@ -185,28 +199,33 @@ def _load_pair(spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBa
     )
     require_budget(teacher, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
     teacher.requires_grad_(False)
-    return Pair(student, teacher, common_vocabulary(tokenizer, student, teacher))
+    emitting = (student, teacher) if shares_ids else (student,)
+    return Pair(student, teacher, common_vocabulary(tokenizer, *emitting))
 
 
 def _known_responses(
-    spec: RunSpec, machine: Machine, pair: Pair, encoded: Encoded
+    spec: RunSpec, machine: Machine, pair: Pair, encoded: Encoded, crossing: Crossing | None
 ) -> KnownResponses:
     """The responses that are known before the first step: ground truth and, if asked for, the
-    teacher's own.
+    teacher's own, in the student's ids.
     """
     known: dict[ResponseSource, Sequence[TokenExample]] = {
         ResponseSource.GROUND_TRUTH: encoded.examples
     }
     if ResponseSource.TEACHER in METHODS[spec.settings.method].sources:
         assert pair.teacher is not None
-        known[ResponseSource.TEACHER] = teacher_responses(
+        length = spec.task.budget.max_new_tokens
+        made = teacher_responses(
             pair.teacher,
-            encoded.examples,
-            pair.vocabulary,
-            spec.task.budget.max_new_tokens,
+            encoded.examples if crossing is None else crossing.asked,
+            pair.vocabulary if crossing is None else crossing.bridge.vocabulary,
+            length,
             machine.decoding_batch,
             DECODING[spec.settings.decoding],
             spec.seed,
+        )
+        known[ResponseSource.TEACHER] = (
+            made if crossing is None else crossing.to_student(made, length)
         )
     return known
 

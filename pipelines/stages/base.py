@@ -33,7 +33,7 @@ from skd.models.loading import (
     measure_model,
     read_reference,
 )
-from skd.models.pairs import common_vocabulary
+from skd.models.pairs import common_vocabulary, share_ids
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import (
     FolderModel,
@@ -66,7 +66,12 @@ def base(parameters: Parameters) -> PairResult:
     teacher, student = (
         load_model(folder, dtype="auto") for folder in (teacher_folder, student_folder)
     )
-    vocabulary = common_vocabulary(load_tokenizer(student_folder), teacher, student)
+    teacher_tokenizer, tokenizer = (
+        load_tokenizer(folder) for folder in (teacher_folder, student_folder)
+    )
+    crossing = not share_ids(teacher_tokenizer, tokenizer)
+    emitting = (student,) if crossing else (teacher, student)
+    vocabulary = common_vocabulary(tokenizer, *emitting)
     models = parameters.models
     teacher_origin = origin(models.teacher, teacher_folder)
     return PairResult(
@@ -77,11 +82,12 @@ def base(parameters: Parameters) -> PairResult:
         ),
         vocabulary=vocabulary.size,
         eos=list(vocabulary.eos),
-        chat_template=load_tokenizer(teacher_folder).chat_template is not None,
+        chat_template=(tokenizer if crossing else teacher_tokenizer).chat_template is not None,
         layers=read_result(student_folder / LAYERS, LayerChoice, "base")
         if isinstance(models.student, LayersModel)
         else None,
         encoder_decoder=teacher.config.is_encoder_decoder,
+        cross_tokenizer=crossing,
     )
 
 
@@ -112,7 +118,7 @@ def _make_pair(folder: Path, parameters: Parameters) -> None:
     )
     place(teacher_folder, "models.teacher", teacher)
     place(student_folder, "models.student", student)
-    check_fit(teacher_folder, student_folder, models.template_mismatch)
+    check_fit(teacher_folder, student_folder, models.template_mismatch, models.cross_tokenizer)
 
 
 def _pretrain_pair(folder: Path, pair: dict[str, ProceduralModel], parameters: Parameters) -> None:

@@ -1,6 +1,7 @@
 """Stage `probe`: do student and teacher agree, and is the student a good draft for its teacher?
 
 Reads validation prompts, the first seed of each method and the students before it. Trains nothing.
+Where teacher and student read different ids, neither question can be asked, and it says so.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from skd.engine.settings import Acceptance
 from skd.engine.sources import decoder_start
 from skd.models.encoding import encode
 from skd.models.loading import held_in, load_model, load_tokenizer
-from skd.models.pairs import common_vocabulary
+from skd.models.pairs import common_vocabulary, share_ids
 from skd.models.settings import Budget
 from skd.results.analyses import ModelProbe, ProbeResult
 from skd.settings import Name, Names, SomeSeeds
@@ -77,6 +78,8 @@ class Probing:
 def probe(parameters: Parameters) -> ProbeResult:
     settings, seed = parameters.probe, parameters.seeds[0]
     machine = Machine.of(parameters.runtime, settings.examples)
+    if not all(_shares_ids(task, seed) for task in parameters.tasks):
+        return ProbeResult(took(machine.device), seed, settings.k, {}, "tokenizers differ")
     tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
     students = {
         (name, model): folders.start(name, seed)
@@ -101,6 +104,11 @@ def probe(parameters: Parameters) -> ProbeResult:
     for (name, model), done in zip(students, run_jobs(jobs, machine), strict=True):
         by_task[name][model] = done.result
     return ProbeResult(took(machine.device), seed, settings.k, by_task)
+
+
+def _shares_ids(task: str, seed: int) -> bool:
+    folders_of_pair = (folders.teacher(task), folders.start(task, seed))
+    return share_ids(*(load_tokenizer(folder) for folder in folders_of_pair))
 
 
 def _probe(job: Probing, machine: Machine) -> ModelProbe:

@@ -109,7 +109,8 @@ def _place(name: str, parameters: Parameters, machine: Machine) -> Path:
         parameter = f"scaling.students.{name}"
         tasks, models = parameters.all_tasks, parameters.models
         materialise(base, parameter, settings, models, teacher_folder, tasks, machine)
-    check_fit(teacher_folder, base, parameters.models.template_mismatch)
+    models = parameters.models
+    check_fit(teacher_folder, base, models.template_mismatch, models.cross_tokenizer)
     return base
 
 

@@ -177,3 +177,5 @@ class ProbeResult:
     k: int
     # Task -> model -> what was found
     tasks: dict[str, dict[str, ModelProbe]]
+    # Why nothing was; None: it was
+    not_measured: str | None = None

@@ -56,3 +56,5 @@ class PairResult:
     layers: LayerChoice | None = None
     # Whether both have an encoder
     encoder_decoder: bool = False
+    # Whether each has a tokenizer of its own; what they share is then the student's
+    cross_tokenizer: bool = False

@@ -19,8 +19,11 @@ GROUND_TRUTH, STUDENT, INTERLEAVED = "ground_truth", "student", "interleaved"
 
 # ------------------------------------------------------------------- agreement
 def agreement(probe: ProbeResult) -> str:
+    title = "## Agreement with the teacher"
+    if probe.not_measured is not None:
+        return f"{title}\n\nNot measured: {probe.not_measured}."
     parts = [
-        f"## Agreement with the teacher\n\nSeed {probe.seed}, before and after training. "
+        f"{title}\n\nSeed {probe.seed}, before and after training. "
         "Prefixes from the ground truth, from the student's own samples, and from interleaved "
         f"sampling with K = {probe.k}. *KL*: teacher ‖ student, nats per token. *Spearman*: "
         "over the teacher's 20 most likely tokens. *Rank*: the teacher's rank of the student's own "
@@ -168,8 +171,11 @@ _OURS = ("greedy", "sampled", "rejection")
 
 
 def drafts(probe: ProbeResult) -> str:
+    title = "## The student as a draft for its teacher"
+    if probe.not_measured is not None:
+        return f"{title}\n\nNot measured: {probe.not_measured}."
     parts = [
-        "## The student as a draft for its teacher\n\nSpeculative decoding, one prompt at a time. "
+        f"{title}\n\nSpeculative decoding, one prompt at a time. "
         "*Tokens per pass*: emitted per teacher pass; plain decoding has 1. *÷ plain speed*: "
         "tokens per CPU second over those of the teacher alone, greedy or sampled, all taking "
         "turns in one process. Greedy outputs were compared with the teacher's own and were equal; "

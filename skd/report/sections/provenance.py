@@ -92,14 +92,18 @@ def source_text(task: TaskResults) -> str:
 
 
 def pair_table(results: ExperimentResults) -> str:
-    """Teacher and student side by side; what they share stands in both columns."""
+    """Teacher and student side by side; what they share stands in both columns.
+
+    Across two tokenizers they share none of it, and it is the student's.
+    """
     pair = results.pair
     teacher, student = (
         vars(model.origin) | vars(model.size) for model in (pair.teacher, pair.student)
     )
     shared = {"vocabulary": pair.vocabulary, "eos": pair.eos, "chat_template": pair.chat_template}
     rows = [[name, _cell(teacher[name]), _cell(student[name])] for name in teacher]
-    rows += [[name, _cell(value), _cell(value)] for name, value in shared.items()]
+    of_teacher = {name: None if pair.cross_tokenizer else value for name, value in shared.items()}
+    rows += [[name, _cell(of_teacher[name]), _cell(value)] for name, value in shared.items()]
     return table(["", "teacher", "student"], rows)
 
 

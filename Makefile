@@ -43,8 +43,8 @@ test: $(READY)  ## lint, type-check and test
 smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/smoke
 	$(PY) -m pipelines.sandbox
 
-flow: $(READY)  ## run the same graph through Prefect, stages in parallel
-	$(PY) -m pipelines.orchestration.flow run
+flow: $(READY)  ## run the same graph through Prefect, stages in parallel (PULL=1, PUSH=1: the DVC remote)
+	$(PY) -m pipelines.orchestration.flow run $(if $(PULL),--pull) $(if $(PUSH),--push)
 
 ui: $(READY)    ## open a loopback Prefect server with a deployment to start and schedule (PORT=4200)
 	$(PY) -m pipelines.orchestration.flow ui --port $(or $(PORT),4200)

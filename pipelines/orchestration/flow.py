@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipelines.orchestration import artifacts, graph, repair, repro, runner, server
+from pipelines.orchestration import artifacts, graph, remote, repair, repro, runner, server
 from skd.errors import UserError, printable
 
 os.environ.update(server.PRIVATE)  # read when prefect is imported
@@ -75,6 +75,14 @@ def outcome(stage: graph.Stage, ended: runner.Ended) -> State[Any]:
     if repro.not_run(ended):
         return Completed(name="Cached", message="its inputs came out as they were")
     return Completed()
+
+
+# ------------------------------------------------------------------------- the remote
+@task(cache_policy=NO_CACHE)
+def exchange(command: str) -> None:
+    """`pull` what the experiment lacks from the DVC remote, or `push` what it has made."""
+    for line in remote.COMMANDS[command](Path.cwd()):
+        get_run_logger().info(line)
 
 
 # ------------------------------------------------------------------------- all of them
@@ -160,6 +168,8 @@ def experiment(
     targets: list[str] | None = None,
     force: bool = False,
     max_workers: int | None = None,
+    pull: bool = False,
+    push: bool = False,
 ) -> State[Any]:
     """Bring the experiment up to date: every stale stage of `dvc.yaml`, side by side.
 
@@ -168,6 +178,9 @@ def experiment(
             such as `distill`, or one cell such as `distill@skd`. Empty: all stages.
         force: Run every chosen stage again, fresh or not.
         max_workers: Stages that run side by side. Empty: one per core.
+        pull: Bring what is missing here from the DVC remote first. What is missing or damaged
+            there is made again.
+        push: Put what was made into the DVC remote at the end.
     """
     logger = get_run_logger()
     root = Path.cwd()
@@ -176,10 +189,14 @@ def experiment(
             raise UserError(f"max_workers is {max_workers}; expected at least 1")
         for line in repair.repair(root):
             logger.warning(line)
+        if pull:
+            exchange.with_options(name="pull", task_run_name="pull")("pull")
         with closing(Board(max_workers or os.cpu_count() or 1, force)) as board:
             board.run([s for s in graph.plan(root, targets, force) if s.name == graph.CODE_STAGE])
             stages = graph.plan(root, targets, force)
             board.run(stages)
+        if push:
+            exchange.with_options(name="push", task_run_name="push")("push")
     except UserError as error:
         return Failed(message=str(error))
     rows = board.rows(stages)
@@ -229,6 +246,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     run.add_argument("--target", action="append", help="a stage; may be repeated")
     run.add_argument("--force", action="store_true", help="run fresh stages too")
     run.add_argument("--max-workers", type=int, help="stages side by side; default: one per core")
+    run.add_argument("--pull", action="store_true", help="bring what is missing from the remote")
+    run.add_argument("--push", action="store_true", help="put what was made into the remote")
     ui = commands.add_parser("ui", help="a server with the UI and the flow in it, until Ctrl-C")
     ui.add_argument("--port", type=int, default=4200)
     commands.add_parser("serve", help="offer the flow to the server at PREFECT_API_URL")
@@ -243,7 +262,7 @@ def _run(options: argparse.Namespace, words: list[str]) -> int:
         with server.running() as url:
             print(f"Watch it at {url}", flush=True)
             return server.call(["pipelines.orchestration.flow", *words], url)
-    chosen = (options.target, options.force, options.max_workers)
+    chosen = (options.target, options.force, options.max_workers, options.pull, options.push)
     state = experiment(*chosen, return_state=True)
     print(state.message, file=sys.stdout if state.is_completed() else sys.stderr)
     return 0 if state.is_completed() else 1

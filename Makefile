@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test smoke flow ui bench profile keep push plan lint clean
+.PHONY: help install repro test safety audit smoke flow ui bench profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ test: $(READY)  ## lint, type-check and test
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+safety: $(READY) ## the real commands on more than 1,000 malformed inputs (minutes)
+	SKD_INPUTS=1000 $(PY) -m pytest tests/safety
+
+audit: $(READY) ## known vulnerabilities of the pinned packages; asks the package index's service
+	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(PY) -m pip_audit --strict --no-deps --disable-pip --requirement requirements.lock
 
 smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/smoke
 	$(PY) -m pipelines.sandbox

@@ -1,6 +1,6 @@
 """DVC's graph as a list of stages: order, freshness, and what `meta:` says about running them.
 
-The only module that touches DVC's Python API, part of which is private;
+With `remote.py` the only module that touches DVC's Python API, part of which is private;
 `tests/pipelines/test_graph.py` holds the contract. It runs no stage and knows no Prefect.
 """
 

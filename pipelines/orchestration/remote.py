@@ -11,8 +11,6 @@ here; what a remote is, DVC's Python API says, part of which is private
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -99,8 +97,8 @@ def pull(root: Path) -> list[str]:
         reasons = _fetched(remote, made)
         items = _with_files(made, remote.cache)
         reasons |= _fetched(remote, [item for item in items if item.oid not in reasons])
-    lost = [item for item in items if item.oid in reasons]
-    _checkout(root, made, lost)
+        lost = [item for item in items if item.oid in reasons]
+        _checkout(repo, made, lost)
     return [
         f"the remote {remote.name!r}: {item.shown} {reasons[item.oid]}; the stage makes it again"
         for item in lost
@@ -181,27 +179,24 @@ def _at_once(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
         return list(pool.map(work, items))
 
 
-def _checkout(root: Path, made: Iterable[Object], lost: Iterable[Object]) -> None:
+def _checkout(repo: Repo, made: Iterable[Object], lost: Iterable[Object]) -> None:
     """Put in place the outputs that the project lacks and the cache has in whole."""
-    broken = {item.path for item in lost}
-    whole = [
+    broken = [Path(item.path) for item in lost]
+    targets = [
         item.path
         for item in made
-        if not (root / item.path).exists()
-        and not any(path == item.path or path.startswith(f"{item.path}/") for path in broken)
+        if not Path(repo.root_dir, item.path).exists()
+        and not any(path.is_relative_to(item.path) for path in broken)
     ]
-    if whole:
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "checkout", "--quiet", *whole]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(f"the outputs cannot be put in place: {done.stderr.strip()}")
+    if targets:
+        repo.checkout(targets)
 
 
 @contextmanager
 def _opened(root: Path) -> Iterator[Repo]:
     """Raises `UserError` for what DVC refuses: no remote, a kind that is not installed."""
     try:
-        with closing(Repo(str(root))) as repo:
+        with closing(Repo(str(root), _wait_for_lock=True)) as repo:
             yield repo
     except DvcException as error:
         raise UserError(f"{error}; see docs/remotes.md") from None

@@ -23,11 +23,11 @@ def check_pair(
 ) -> None:
     """Refuse a pair whose ids differ, before any compute. Raises `UserError` with the first one."""
     if not share_ids(teacher, student):
-        by_id, other_by_id = _inverse(teacher.get_vocab()), _inverse(student.get_vocab())
-        first = next(i for i in sorted(by_id | other_by_id) if by_id.get(i) != other_by_id.get(i))
+        ids, others = teacher.get_vocab(), student.get_vocab()
+        first = min(i for _, i in ids.items() ^ others.items())
         raise UserError(
             f"teacher and student have different tokenizers: id {first} is "
-            f"{by_id.get(first)!r} for the teacher and {other_by_id.get(first)!r} for the "
+            f"{_tokens(ids, first)} for the teacher and {_tokens(others, first)} for the "
             "student; choose a pair that shares its tokenizer, or set models.cross_tokenizer: uld "
             "for methods without interleaved sampling (docs/own-models.md)"
         )
@@ -126,5 +126,6 @@ def first_of_targets(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(ids[: ids.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in ids else ids)
 
 
-def _inverse(ids: dict[str, int]) -> dict[int, str]:
-    return {i: token for token, i in ids.items()}
+def _tokens(ids: dict[str, int], wanted: int) -> str:
+    """What has this id; a broken tokenizer has two tokens with one."""
+    return " and ".join(repr(token) for token, i in ids.items() if i == wanted) or "None"

@@ -19,9 +19,11 @@ from tests.safety.junk import TEXTS, damaged, spoilt
 
 ROOT = Path(__file__).parents[2]
 SMOKE = yaml.safe_load(profile.compose("smoke", ROOT / "profiles"))
+SMOKE["methods"] = {name: SMOKE["methods"][name] for name in ("sft", "on_policy_kd", "skd")}
+SMOKE["experiment"]["methods"] = ["sft", "skd"]
 TEXT = yaml.safe_dump(SMOKE, sort_keys=False)
 ROW = {"task": "arithmetic", "source": {"kind": "procedural"}, "train_size": 9, "test_size": 3}
-DEEP = "[" * 3000 + "]" * 3000
+DEEP = "[" * 500 + "]" * 500
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairwise("abcdefghi")
 )

@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipelines.schema import parse
 from pipelines.stages.command import run_command

@@ -52,9 +52,9 @@ def read_examples(path: Path) -> list[ExampleRow]:
     """The rows of a split. Raises `UserError` where the file or a text of a row is missing."""
     rows = read_rows(path)
     for number, row in enumerate(rows, 1):
-        texts = {name: row.get(name) for name in ("id", "source", "target")}
-        texts |= dict(enumerate(row.get("references", [])))
-        for name, text in texts.items():
+        texts = [(name, row.get(name)) for name in ("id", "source", "target")]
+        texts += [("references", text) for text in row.get("references", [])]
+        for name, text in texts:
             if not isinstance(text, str):
                 raise UserError(
                     f"{path}, line {number}: {name!r} is no text; make it anew: `dvc repro`"

@@ -291,7 +291,7 @@ def test_the_command_ends_with_status_2_and_settings_where_it_does_not_fit(capsy
         command.main(["paper-gemma", "--device", "cuda", "--memory", "80"])
     assert ended.value.code == 2
     shown = capsys.readouterr().out
-    assert "sft.teacher: null" in shown
+    assert "sft.teacher.adapter: {" in shown
     assert "8,538 million parameters" in shown
 
 

@@ -15,21 +15,21 @@ WORKERS = ("a", "b")
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Path]:
     """The folder of the workers' folders. The head of the cluster has no core to work on."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    from ray.cluster_utils import Cluster
-
     with (
         pytest.MonkeyPatch.context() as patched,
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as short,
     ):
         patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patched.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback; read by the import
+        ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+        from ray.cluster_utils import Cluster
+
         cluster = Cluster()
-        for host, name in enumerate(("head", *WORKERS), 2):
+        for name in ("head", *WORKERS):
             cluster.add_node(
                 num_cpus=0 if name == "head" else 1,
                 temp_dir=str(Path(short) / name),  # short, since sockets lie below it
-                node_ip_address=f"127.0.0.{host}",  # Ray takes 127.0.0.1 for the machine's own
                 include_dashboard=False,
             )
         patched.setenv("RAY_ADDRESS", cluster.address)

@@ -25,6 +25,8 @@ from skd.errors import UserError
 from skd.files import write_folder, write_text
 
 Files = dict[str, bytes]  # path inside a folder -> content
+# Ray's switch, read when it is imported; without other machines it listens on loopback alone
+_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def run_on_cluster(
@@ -98,6 +100,9 @@ def _connected() -> Any:
     Raises `UserError` where Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:  # on loopback; and not what a file of some former cluster points at
+        os.environ[_OTHER_MACHINES] = "0"
     try:
         import ray
     except ImportError:
@@ -105,14 +110,11 @@ def _connected() -> Any:
             "runtime.engine: ray needs Ray: pip install 'ray==2.60.0', here and on all workers"
         ) from None
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
-        # On loopback, and not in a cluster that a file of some former one points at
-        own = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
         # `python` finds the packages in a worker's working directory, and scratch lies there too.
         # Nothing goes but the root itself and these, in the words of .gitignore.
         kept = ["/*", "!.", *(f"!/{package}" for package in PACKAGES)]
         ray.init(
-            **({"address": address} if address else own),
+            address=address or "local",
             runtime_env={"working_dir": str(ROOT), "excludes": kept},
             log_to_driver=False,
             logging_level="error",

@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test safety audit smoke flow ui bench profile keep push plan lint clean
+.PHONY: help install repro test safety audit smoke flow ui watch bench profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ flow: $(READY)  ## run the same graph through Prefect, stages in parallel (PULL=
 
 ui: $(READY)    ## open a loopback Prefect server with a deployment to start and schedule (PORT=4200)
 	$(PY) -m pipelines.orchestration.flow ui --port $(or $(PORT),4200)
+
+watch: $(READY) ## how far the training is that runs here now: runs, steps, loss, time left
+	@$(PY) -m pipelines.watch
 
 bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchmarks.md (10 to 16 minutes)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0 accelerate==1.15.0

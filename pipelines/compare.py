@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pipelines.orchestration.worktree import experiment_commit
 from pipelines.schema import Params, load
 from pipelines.settings.report import Report
 from pipelines.stages.command import run_command
@@ -49,8 +50,11 @@ class Revision:
 
 
 def read(name: str, root: Path, folder: Path) -> Revision:
-    """The results of a git revision. Raises `UserError` if git or DVC cannot give them."""
-    commit = _run(
+    """The results of a git revision or a DVC experiment.
+
+    Raises `UserError` if git or DVC cannot give them.
+    """
+    commit = experiment_commit(root, name) or _run(
         ["git", "rev-parse", "--verify", f"{name}^{{commit}}"], root, f"no revision {name}"
     )
     _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(folder)], root, "")
@@ -69,6 +73,12 @@ def read(name: str, root: Path, folder: Path) -> Revision:
     return Revision(name, params, results)
 
 
+def read_all(root: Path, names: Sequence[str]) -> list[Revision]:
+    """Several revisions, or a `UserError` as of `read`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [read(name, root, Path(folder) / str(place)) for place, name in enumerate(names)]
+
+
 def _read_outputs(folder: Path) -> list[str]:
     """The outputs that a report reads; checkpoints are left where they are."""
     try:
@@ -82,8 +92,7 @@ def _read_outputs(folder: Path) -> list[str]:
 def page(first: Revision, second: Revision) -> str:
     """Markdown: changed parameters, then each model's primary metric before and after."""
     parts = [f"# Results of `{second.name}` against `{first.name}`", _parameters(first, second)]
-    others = {task.name: task for task in first.results.tasks}
-    pairs = [(others[task.name], task) for task in second.results.tasks if task.name in others]
+    pairs = _pairs(first, second)
     parts += [_task(before, after, second.params.report) for before, after in pairs]
     only = {task.name for task in (*first.results.tasks, *second.results.tasks)} - {
         a.name for a, _ in pairs
@@ -93,25 +102,61 @@ def page(first: Revision, second: Revision) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _pairs(first: Revision, second: Revision) -> list[tuple[TaskResults, TaskResults]]:
+    others = {task.name: task for task in first.results.tasks}
+    return [(others[task.name], task) for task in second.results.tasks if task.name in others]
+
+
 def _parameters(first: Revision, second: Revision) -> str:
-    before, after = (dict(_flat(plain(r.params))) for r in (first, second))
-    changed = [
-        [f"`{key}`", f"`{before.get(key, NONE)}`", f"`{after.get(key, NONE)}`"]
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, NONE) != after.get(key, NONE) and not key.startswith("runtime.")
-    ]
+    changed = [[f"`{cell}`" for cell in cells] for cells in _changed_parameters(first, second)]
     if not changed:
         return "No parameter differs."
     return table(["parameter", first.name, second.name], changed, text_columns=3)
 
 
+def _changed_parameters(first: Revision, second: Revision) -> list[tuple[str, str, str]]:
+    """Name, before and after of each parameter that differs."""
+    before, after = (dict(_flat(plain(r.params))) for r in (first, second))
+    return [
+        (key, before.get(key, NONE), after.get(key, NONE))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, NONE) != after.get(key, NONE) and not key.startswith("runtime.")
+    ]
+
+
+def rows(first: Revision, second: Revision) -> list[dict[str, str]]:
+    """The same as plain rows: one per task and model that both have."""
+    changed = ", ".join(f"{key}={value}" for key, _, value in _changed_parameters(first, second))
+    return [
+        {"experiment": second.name, "parameters": changed, "task": after.name}
+        | {"metric": after.primary}
+        | dict(zip(_HEADER, (cell.replace("`", "") for cell in cells), strict=False))
+        for before, after in _pairs(first, second)
+        for cells in _rows(before, after, second.params.report)
+    ]
+
+
+_HEADER = ["model", "before", "after", "difference", "95 % interval", "p", "verdict"]
+
+
 def _task(before: TaskResults, after: TaskResults, settings: Report) -> str:
     title = f"## {after.name}, {after.primary}"
-    shared = [name for name in after.models if name in before.models]
-    if before.ids != after.ids or before.rows != after.rows:
-        rows = [[row_name(n), *_means(before, after, n)] for n in shared]
-        text = table(["model", "before", "after"], rows)
+    made = _rows(before, after, settings)
+    if not _same_tests(before, after):
+        text = table(_HEADER[:3], made)
         return f"{title}\n\nThe test sets differ, so nothing is tested.\n\n{text}"
+    return f"{title}\n\n{table(_HEADER, made)}"
+
+
+def _same_tests(before: TaskResults, after: TaskResults) -> bool:
+    return before.ids == after.ids and before.rows == after.rows
+
+
+def _rows(before: TaskResults, after: TaskResults, settings: Report) -> list[list[str]]:
+    """Cells under `_HEADER` of each model that both have; the means alone on other test sets."""
+    shared = [name for name in after.models if name in before.models]
+    if not _same_tests(before, after):
+        return [[row_name(n), *_means(before, after, n)] for n in shared]
     verdicts = _verdicts(before, after, settings.margin)
     rows = []
     for name in shared:
@@ -124,8 +169,7 @@ def _task(before: TaskResults, after: TaskResults, settings: Report) -> str:
             p = p_text(made.p) if verdict.possible else NONE
             word = f"{SIGNS[verdict.word]} {verdict.word}" if verdict.possible else NO_VERDICT
             rows.append([*cells, f"{made.difference:+.1f}", range_text(verdict), p, word])
-    header = ["model", "before", "after", "difference", "95 % interval", "p", "verdict"]
-    return f"{title}\n\n{table(header, rows)}"
+    return rows
 
 
 def _verdicts(before: TaskResults, after: TaskResults, margin: float) -> dict[str, Verdict]:
@@ -183,13 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("before", metavar="REV_A", help="a git revision with results")
     parser.add_argument("after", metavar="REV_B", help="another one")
     arguments = parser.parse_args(argv)
-    root = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        revisions = [
-            read(name, root, Path(folder) / str(place))
-            for place, name in enumerate((arguments.before, arguments.after))
-        ]
-        print(page(*revisions), end="")
+    print(page(*read_all(Path.cwd(), [arguments.before, arguments.after])), end="")
 
 
 if __name__ == "__main__":

@@ -76,13 +76,20 @@ def test_leaves_import_nothing_of_ours(name) -> None:
     assert offenders([ROOT / "skd" / f"{name}.py"], {"skd"}) == []
 
 
-def test_one_module_imports_prefect_and_two_use_dvcs_python_api() -> None:
+def test_three_modules_import_prefect_and_two_use_dvcs_python_api() -> None:
     found = {"prefect": set(), "dvc": set()}
     for path in modules("pipelines"):
         for name in imports(path):
             if name.split(".")[0] in found:
                 found[name.split(".")[0]].add(path.name)
-    assert found == {"prefect": {"flow.py"}, "dvc": {"graph.py", "remote.py"}}
+    under_prefect = {"board.py", "flow.py", "publishing.py"}
+    assert found == {"prefect": under_prefect, "dvc": {"graph.py", "remote.py"}}
+
+
+def test_trackers_are_imported_in_their_own_process_alone() -> None:
+    trackers = {"mlflow", "wandb", "dvclive", "torch.utils.tensorboard", "pipelines.trackers"}
+    found = offenders(modules("skd") + modules("pipelines"), trackers)
+    assert {line.split()[0] for line in found} == {"pipelines/trackers.py"}
 
 
 def test_one_module_imports_the_computer_algebra() -> None:

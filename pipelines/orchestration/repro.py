@@ -21,6 +21,7 @@ _REFUSED = re.compile(r", exited with 2$", re.MULTILINE)
 
 
 def repro(
+    root: Path,
     stage: Stage,
     lifeline: runner.Lifeline,
     on_line: Callable[[str], object],
@@ -35,7 +36,7 @@ def repro(
         [*command, *(["--force"] if force else []), stage.name],
         lifeline,
         on_line,
-        cwd=Path.cwd(),
+        cwd=root,
         env=env,
         timeout_seconds=stage.timeout_seconds,
     )

@@ -18,8 +18,9 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines.closure import PACKAGES, ROOT
-from pipelines.runs.jobs import FINISHED, Finished, Job, Result, finish, folders
+from pipelines.runs.jobs import Finished, Job, Result, finish, folders
 from pipelines.runs.machine import Machine
+from pipelines.runs.progress import FINISHED
 from pipelines.runs.scratch import alone, fingerprint
 from skd.errors import UserError
 from skd.files import write_folder, write_text

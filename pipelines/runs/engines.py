@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pipelines.runs.cluster import run_on_cluster
 from pipelines.runs.jobs import Finished, Job, Result, describe
 from pipelines.runs.machine import Machine
+from pipelines.runs.progress import announced, planned
+from pipelines.runs.tracking import tracked
 from pipelines.runs.workers import run_in_processes
 
 # `runtime.engine` -> how it does jobs
@@ -29,4 +31,6 @@ def run_jobs(
     """
     for job in jobs:
         describe(job, machine.scratch)
-    return ENGINES[machine.runtime.engine](jobs, machine, extra)
+    engine, runtime = ENGINES[machine.runtime.engine], machine.runtime
+    with announced(planned(jobs, machine.scratch)) as said, tracked(runtime.tracker, said):
+        return engine(jobs, machine, extra)

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from pipelines.runs.machine import Machine
+from pipelines.runs.progress import FINISHED
 from pipelines.runs.scratch import alone
 from skd.files import write_text
 from skd.results.files import write_result
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)
-JOB, FINISHED = "job.json", "finished.json"
+JOB = "job.json"
 
 
 class Job(Protocol[Made]):

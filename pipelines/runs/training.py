@@ -42,8 +42,8 @@ from skd.training.settings import DECODING, Distill, MethodSettings
 from skd.training.teacher_cache import KeptStates, keep, pays
 from skd.training.validation import Validator
 
-# What a run leaves in its folder: the trained model, and JSON rows, one a step
-MODEL, LOG = "model", "log.jsonl"
+# Of the trained model, in a run's folder
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class RunSpec:
     seed: int
 
     kind: ClassVar = TrainedRun
+
+    @property
+    def steps(self) -> int:
+        return self.distill.optimisation.steps
 
     @property
     def key(self) -> str:

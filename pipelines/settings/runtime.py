@@ -23,7 +23,10 @@ class Runtime:
     workers: Positive | None = None
     # Runs side by side on each accelerator
     per_device: Positive = 1
+    # Whether bars are shown; `make watch` needs none
     progress: bool = True
+    # What records training runs as they go (docs/progress.md); None: nothing but the logs
+    tracker: Literal["mlflow", "tensorboard", "wandb", "dvclive"] | None = None
     # Whether `base` refuses what this device's memory cannot hold (pipelines/plan.py)
     plan: bool = True
     # Resumable states, finished seeds, COMET scores; safe to delete

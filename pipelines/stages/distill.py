@@ -19,8 +19,9 @@ from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import training_data
 from pipelines.runs.jobs import Finished
 from pipelines.runs.machine import Machine
+from pipelines.runs.progress import LOG
 from pipelines.runs.specs import distilling
-from pipelines.runs.training import LOG, MODEL
+from pipelines.runs.training import MODEL
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import item_parameters, run_command, took, write_metrics
 from skd.files import write_files, write_folder

@@ -105,5 +105,5 @@ def wait_for(condition: Callable[[], bool], seconds: float = 600.0) -> None:
 def prefect_server() -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=300):
         yield

@@ -9,8 +9,9 @@ import pytest
 
 from pipelines.runs import cluster
 from pipelines.runs.engines import run_jobs
-from pipelines.runs.jobs import FINISHED, JOB, Job
-from pipelines.runs.training import LOG, MODEL, RunSpec
+from pipelines.runs.jobs import JOB, Job
+from pipelines.runs.progress import FINISHED, LOG
+from pipelines.runs.training import MODEL, RunSpec
 from skd.errors import UserError
 from skd.models.settings import Budget
 from tests.pipelines.test_jobs import models, some_jobs  # noqa: F401 - a fixture

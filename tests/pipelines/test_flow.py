@@ -16,13 +16,19 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Failed
 
-from pipelines.orchestration import artifacts, flow, graph, repro, runner, server
+from pipelines.orchestration import artifacts, board, flow, graph, publishing, repro, runner, server
+from pipelines.runs.progress import Announcement, PlannedRun
 from skd.errors import UserError
+from skd.results.files import write_result
 from tests.pipelines.conftest import Stages, chain, dvc, processes_in, ran, wait_for
 
 # DVC's own use of pygtrie.
@@ -32,7 +38,7 @@ Project = Callable[[Stages], Path]
 
 
 def experiment(**parameters: Any) -> State[Any]:
-    return flow.experiment(**parameters, return_state=True)
+    return flow.reproduce(**parameters, return_state=True)
 
 
 def published(state: State[Any]) -> dict[str, Any]:
@@ -86,9 +92,9 @@ def test_the_code_is_written_down_before_the_rest_is_planned(
     assert set(states(experiment()).values()) == {"Completed"}
     started: list[str] = []
 
-    def counted(stage: graph.Stage, *others: Any) -> runner.Ended:
+    def counted(root: Path, stage: graph.Stage, *others: Any) -> runner.Ended:
         started.append(stage.name)
-        return run_through_dvc(stage, *others)
+        return run_through_dvc(root, stage, *others)
 
     run_through_dvc = repro.repro
     monkeypatch.setattr(repro, "repro", counted)
@@ -212,6 +218,37 @@ def test_the_report_becomes_an_artifact_unless_it_failed(project: Project) -> No
 
 
 @pytest.mark.usefixtures("prefect_server")
+def test_a_stage_that_trains_has_a_progress_artifact(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage waits until the server has what it announced and its run has logged."""
+    monkeypatch.setattr(publishing, "EVERY", 0.05)
+    runs = [PlannedRun("run", "run", 10), PlannedRun("other", "other", 10)]
+    begin = "mkdir -p run .progress; cp row run/log.jsonl; cp said .progress/sft.json"
+    end = "until test -e go; do sleep 0.05; done; rm .progress/sft.json; touch done"
+    root = project({"sft": {"cmd": f"{begin}; {end}", "outs": ["done"]}})
+    (root / "row").write_text('{"step": 5, "loss": 0.5}\n')
+    write_result(root / "said", Announcement("sft", os.getpid(), runs))
+    seen: list[tuple[float, str]] = []
+    shown = publishing.create_progress_artifact
+
+    def create(progress: float, key: str, description: str) -> Any:
+        made = shown(progress, key=key, description=description)
+        seen.append((progress, description))
+        (root / "go").touch()
+        return made
+
+    monkeypatch.setattr(publishing, "create_progress_artifact", create)
+    assert experiment().is_completed()
+    assert seen == [(25.0, "sft: 0 of 2 runs, 5 of 20 steps, loss 0.500")]
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["training-sft"]))
+        (artifact,) = client.read_artifacts(artifact_filter=wanted)
+    assert artifact.data == 100.0
+    assert artifact.description == "sft: 2 of 2 runs, 20 of 20 steps"
+
+
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [({"targets": ["nowhere"]}, "nowhere"), ({"max_workers": 0}, "at least 1")],
@@ -274,7 +311,7 @@ STAGE = graph.Stage("slow", fresh=False, upstream=(), timeout_seconds=5)
     ],
 )
 def test_outcome_of_a_stage(ended: runner.Ended, name: str) -> None:
-    state = flow.outcome(STAGE, ended)
+    state = board.outcome(STAGE, ended)
     assert state.name == name
     if state.is_failed():
         assert "boom" in (state.message or "")
@@ -283,19 +320,19 @@ def test_outcome_of_a_stage(ended: runner.Ended, name: str) -> None:
 def test_a_fresh_stage_starts_no_process_and_a_skipped_one_names_the_reason() -> None:
     line = runner.Lifeline()
     fresh = graph.Stage("fresh", fresh=True, upstream=())
-    assert flow.run_stage.fn(fresh, [], line, {}, False).name == "Cached"
-    skipped = flow.run_stage.fn(STAGE, ["paint@red"], line, {}, False)
+    assert board.run_stage.fn(ROOT, fresh, [], line, {}, False).name == "Cached"
+    skipped = board.run_stage.fn(ROOT, STAGE, ["paint@red"], line, {}, False)
     assert (skipped.name, skipped.is_completed()) == ("Skipped", False)
     assert "paint@red" in skipped.message
     line.close()
-    assert flow.run_stage.fn(STAGE, [], line, {}, False).name == "Cancelled"
+    assert board.run_stage.fn(ROOT, STAGE, [], line, {}, False).name == "Cancelled"
 
 
 def test_only_status_2_is_a_refusal() -> None:
     said = "ERROR: failed to reproduce 'a': failed to run: false, exited with {}"
     assert repro.refused(said.format(2))
     assert not any(repro.refused(said.format(status)) for status in (1, 20, 255, -2))
-    assert not flow.may_retry(None, None, Failed(message=said.format(2)))
+    assert not board.may_retry(None, None, Failed(message=said.format(2)))
 
 
 def test_the_stage_commands_use_this_python() -> None:
@@ -352,6 +389,6 @@ def test_the_deployment_file_names_the_flow_and_starts_paused() -> None:
     file, name = deployment["entrypoint"].split(":")
     assert (ROOT / file).is_file()
     assert hasattr(flow, name)
-    assert set(deployment["parameters"]) == set(flow.experiment.parameters.properties)
+    assert set(deployment["parameters"]) == set(flow.reproduce.parameters.properties)
     assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
     assert deployment["schedules"][0]["cron"] == flow.NIGHTLY

@@ -15,8 +15,9 @@ from pipelines import run as command
 from pipelines.runs import testing, training
 from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData
-from pipelines.runs.jobs import FINISHED, JOB, Job, describe, finish, folders
-from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
+from pipelines.runs.jobs import JOB, Job, describe, finish, folders
+from pipelines.runs.progress import FINISHED, LOG
+from pipelines.runs.training import MODEL, RunSpec, save_model
 from pipelines.settings.evaluate import Evaluate
 from pipelines.settings.probe import Probe
 from pipelines.stages.probe import Probing

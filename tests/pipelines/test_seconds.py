@@ -11,11 +11,13 @@ ROOT = Path(__file__).parents[2]
 # The date runs away while the process works.
 CHILD = """
 import time
+import pipelines
 began = time.perf_counter()
 from pipelines.stages import command
 time.time = lambda: 1e9 * command.seconds()
 time.sleep(0.5)
-print(command.seconds(), time.perf_counter() - began)
+own = time.perf_counter() - began
+print(command.seconds(), own)
 """
 
 

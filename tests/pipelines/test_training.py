@@ -11,9 +11,10 @@ import torch
 
 from pipelines.runs import training
 from pipelines.runs.inputs import TaskData
-from pipelines.runs.jobs import FINISHED, finish
+from pipelines.runs.jobs import finish
 from pipelines.runs.machine import Machine
-from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
+from pipelines.runs.progress import FINISHED, LOG
+from pipelines.runs.training import MODEL, RunSpec, save_model
 from skd.files import write_text
 from skd.models.loading import hold_in, load_model, load_tokenizer
 from skd.models.procedural import procedural_model, train_tokenizer

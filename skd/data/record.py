@@ -52,13 +52,14 @@ def read_examples(path: Path) -> list[ExampleRow]:
     """The rows of a split. Raises `UserError` where the file or a text of a row is missing."""
     rows = read_rows(path)
     for number, row in enumerate(rows, 1):
-        texts = [(name, row.get(name)) for name in ("id", "source", "target")]
-        texts += [("references", text) for text in row.get("references", [])]
-        for name, text in texts:
-            if not isinstance(text, str):
-                raise UserError(
-                    f"{path}, line {number}: {name!r} is no text; make it anew: `dvc repro`"
-                )
+        texts = [row.get(name) for name in ("id", "source", "target")]
+        references = row.get("references", [])
+        whole = isinstance(references, list)
+        if not whole or not all(isinstance(text, str) for text in (*texts, *references)):
+            raise UserError(
+                f"{path}, line {number}: id, source, target and references must be texts; make it "
+                "anew: `dvc repro`"
+            )
     return cast(list[ExampleRow], rows)
 
 

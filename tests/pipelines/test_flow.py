@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -206,6 +207,42 @@ def test_a_time_limit_from_meta_fails_the_stage_and_leaves_dvc_usable(project: P
     assert states(state) == {"slow": "Failed"}
     assert processes_in(root) == []
     assert not graph.plan(root)[0].fresh
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_pulls_what_is_missing_makes_what_is_lost_and_pushes(
+    project: Project, tmp_path: Path
+) -> None:
+    root = project(chain())
+    store = tmp_path / "store"
+    dvc("remote", "add", "-q", "-d", "storage", str(store), root=root)
+    assert experiment(push=True).is_completed()
+    ran(root)
+    shutil.rmtree(root / ".dvc" / "cache")
+    for made in root.glob("*.txt"):
+        made.unlink()
+    objects = [path for path in store.rglob("*") if path.is_file()]
+    (joined,) = [path for path in objects if path.read_text() == "hello\nhello\n"]
+    joined.unlink()
+    state = experiment(pull=True, push=True)
+    assert state.is_completed()
+    assert states(state) == {
+        "seed": "Cached",
+        "paint@red": "Cached",
+        "paint@blue": "Cached",
+        "join": "Completed",
+    }
+    assert ran(root) == ["join"]
+    assert joined.read_text() == "hello\nhello\n"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_without_a_remote_a_pull_fails_the_run_with_the_remedy(project: Project) -> None:
+    root = project(chain())
+    state = experiment(pull=True)
+    assert state.is_failed()
+    assert "dvc remote add -d" in str(state.message)
+    assert ran(root) == []
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from pipelines.orchestration import server
 from tests.pipelines.conftest import chain, processes_in, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +58,20 @@ def test_what_does_not_end_when_it_is_asked_to_is_ended(tmp_path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(600) == -signal.SIGKILL % 256
     assert processes_in(tmp_path) == []
+
+
+def test_the_server_listens_on_loopback_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    with server.running() as url:
+        children = psutil.Process().children(recursive=True)
+        places = {
+            place.laddr
+            for child in children
+            for place in child.net_connections()
+            if place.status == psutil.CONN_LISTEN
+        }
+    assert {place.ip for place in places} == {"127.0.0.1"}
+    assert int(url.rpartition(":")[2]) in {place.port for place in places}

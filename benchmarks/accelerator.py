@@ -39,8 +39,9 @@ from skd.engine.rollout import uniform_noise
 from skd.engine.sampling import Interleaving, sample
 from skd.engine.settings import Acceptance
 from skd.engine.states import batch_states, precision
-from skd.training import losses
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training import chunks, losses
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import DIVERGENCE
 from skd.training.settings import Divergence
 from tests.tiny import FAMILIES, VOCABULARY, build
@@ -144,7 +145,7 @@ def real_size(device: torch.device, runs: int) -> dict[str, Any]:
     }
 
 
-def chunks(device: torch.device, runs: int) -> dict[str, Any]:
+def chunk_sizes(device: torch.device, runs: int) -> dict[str, Any]:
     """Head, forward KL and gradients of 2,048 tokens, by how many logits are alive at once."""
     setting = replace(REAL, teacher=(1536, 1), student=(896, 1), batch=2)
     made = pair(setting, device=device)
@@ -155,7 +156,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
 
     def fused(logits: int) -> Callable[[], None]:
         def work() -> None:
-            losses.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
+            chunks.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = logits
             with precision(made.student):
                 total, _ = response_loss(
                     Terms(DIVERGENCE, Divergence(), targets),
@@ -176,7 +177,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
         (naive.forward_kl(student, teacher) / rows).backward()
         made.student.zero_grad()
 
-    before = losses.CHUNK_LOGITS["cuda"]
+    before = chunks.CHUNK_LOGITS["cuda"]
     works = {"naive": plain} | {f"2^{n}": fused(2**n) for n in range(22, 29)}
     seconds, peaks = _seconds(works, runs, device), {}
     for name, work in works.items():
@@ -185,7 +186,7 @@ def chunks(device: torch.device, runs: int) -> dict[str, Any]:
         base = torch.cuda.memory_allocated(device)
         work()
         peaks[name] = round((torch.cuda.max_memory_allocated(device) - base) / 2**20)
-    losses.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = before
+    chunks.CHUNK_LOGITS["cuda"] = losses._BLOCK_LOGITS["cuda"] = before
     return {"rows": rows, "chosen": before, "seconds": seconds, "extra_peak_mib": peaks}
 
 
@@ -338,7 +339,7 @@ CASES: dict[str, Callable[[torch.device, int], Any]] = {
     "families": lambda device, _: families(device),
     "graphs": graphs,
     "waits": lambda device, _: waits(device),
-    "chunks": chunks,
+    "chunks": chunk_sizes,
     "real_size": real_size,
     "against_cpu": against_cpu,
 }

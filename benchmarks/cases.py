@@ -42,7 +42,8 @@ from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
 from skd.models.layers import keep_layers
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import DIVERGENCE
 from skd.training.settings import Divergence
 from tests.reference import interleaved as token_level

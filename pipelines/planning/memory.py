@@ -13,7 +13,7 @@ from skd.models.placement import OFFLOAD
 from skd.models.quantised import BLOCK
 from skd.settings import Weights
 from skd.training.adamw_8bit import BLOCK as MOMENTS_BLOCK
-from skd.training.losses import CHUNK_LOGITS
+from skd.training.chunks import CHUNK_LOGITS
 from skd.training.settings import Optimisation
 
 # Bytes of a number in fp32, in which weights, gradients, moments and norms are

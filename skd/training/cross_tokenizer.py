@@ -24,8 +24,9 @@ from transformers import PreTrainedModel
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.spans import Classes, Cut, Mark, Spans, Translation
 from skd.engine.states import batch_states, evaluating, states_width
+from skd.training.chunks import Predictions, chunked_loss, tokens_at_once
 from skd.training.divergences import forward_kl, logit_gradient
-from skd.training.losses import Predictions, Terms, chunked_loss, compare, tokens_at_once
+from skd.training.losses import Terms, compare
 from skd.training.settings import Divergence
 
 

@@ -31,9 +31,10 @@ from skd.errors import UserError
 from skd.files import write_folder
 from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, load_weights, save_state, save_weights
+from skd.training.chunks import Predictions
 from skd.training.counts import RunCounts, open_log, response_columns
 from skd.training.cross_tokenizer import Bridge, span_loss
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import METHODS, Method, ResponseSource
 from skd.training.optimiser import Trained
 from skd.training.responses import KnownResponses, Responder, Responses, StatesByExample

@@ -18,8 +18,9 @@ from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.spans import Spans
 from skd.engine.states import batch_states, evaluating
 from skd.results.runs import Validation
+from skd.training.chunks import Predictions
 from skd.training.cross_tokenizer import Bridge, span_loss
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import CROSS_ENTROPY, DIVERGENCE
 from skd.training.responses import StatesByExample
 from skd.training.settings import Divergence

@@ -24,7 +24,8 @@ from skd.engine.settings import Acceptance, Sampling
 from skd.engine.sources import decoder_start
 from skd.engine.states import batch_states, head
 from skd.errors import UserError
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import METHODS
 from skd.training.settings import Divergence
 from skd.training.teacher_cache import keep

@@ -10,8 +10,9 @@ import torch
 from skd.errors import UserError
 from skd.models.adapters import add_adapter_, has_adapter, merge_, save_adapter
 from skd.models.quantised import quantise_
-from skd.training import losses
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training import chunks
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import METHODS
 from skd.training.settings import Adapter, Divergence
 from tests.tiny import SIZE, build
@@ -51,7 +52,7 @@ def distilled(model, teacher) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch) -> None:
-    monkeypatch.setitem(losses.CHUNK_LOGITS, "cpu", 3 * SIZE)
+    monkeypatch.setitem(chunks.CHUNK_LOGITS, "cpu", 3 * SIZE)
 
 
 @pytest.mark.parametrize("weights", [None, "int8", "nf4"])

@@ -13,9 +13,10 @@ from skd.engine.sequences import TokenExample, Vocabulary, collate
 from skd.engine.spans import Mark, Spans
 from skd.engine.states import batch_states
 from skd.models.alignment import Translator, shared_classes
-from skd.training import losses
+from skd.training import chunks
+from skd.training.chunks import Predictions
 from skd.training.cross_tokenizer import Bridge, span_loss, transport
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import DIVERGENCE
 from skd.training.settings import Divergence
 from tests.reference import FORMULAS
@@ -198,7 +199,7 @@ def test_chunks_micro_batches_and_rows_of_a_pass_change_nothing(rows, monkeypatc
     whole, _, _ = between.teach(plain, range(len(TEXTS)), 8)
     size = len(student)
     wanted, wanted_kl = compared(student_model, between, whole, Divergence(), size)
-    monkeypatch.setitem(losses.CHUNK_LOGITS, "cpu", rows * size)
+    monkeypatch.setitem(chunks.CHUNK_LOGITS, "cpu", rows * size)
     parts, _, _ = between.teach(plain, range(len(TEXTS)), rows)
     sums = [
         compared(student_model, between, part, Divergence(), size) for part in parts.split(rows)

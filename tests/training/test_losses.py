@@ -8,8 +8,9 @@ from torch.nn.functional import cross_entropy
 
 from skd.engine.sequences import TokenBatch, TokenExample, collate
 from skd.engine.states import batch_states
-from skd.training import losses
-from skd.training.losses import Predictions, Terms, response_loss, token_loss
+from skd.training import chunks, losses
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss, token_loss
 from skd.training.methods import CROSS_ENTROPY, DIVERGENCE, METHODS, Loss
 from skd.training.settings import Divergence
 from tests.reference import FORMULAS, written_loss
@@ -42,7 +43,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_are_those_of_whole_logits(name, rows, family, monkeypatch) -> None:
     """Tied and soft-capped heads, padded embeddings, chunks of one row and of all."""
-    monkeypatch.setitem(losses.CHUNK_LOGITS, "cpu", rows * SIZE)
+    monkeypatch.setitem(chunks.CHUNK_LOGITS, "cpu", rows * SIZE)
     monkeypatch.setitem(losses._BLOCK_LOGITS, "cpu", max(1, rows // 3) * SIZE)
     student, teacher = (
         build(family, seed=s, vocab_size=SIZE + n, tie_word_embeddings=True)

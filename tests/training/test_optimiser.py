@@ -10,7 +10,8 @@ import torch
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.states import batch_states
 from skd.training.adamw_8bit import BLOCK, AdamW8bit, decode, encode
-from skd.training.losses import Predictions, Terms, response_loss
+from skd.training.chunks import Predictions
+from skd.training.losses import Terms, response_loss
 from skd.training.methods import DIVERGENCE
 from skd.training.optimiser import Trained
 from skd.training.settings import Divergence, Optimisation

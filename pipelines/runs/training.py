@@ -8,7 +8,7 @@ score validation outputs. Refuses to know stages.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,12 +20,12 @@ from pipelines.closure import code_of
 from pipelines.runs.crossing import Crossing, cross, other_tokenizer
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.machine import Machine
-from pipelines.runs.scratch import alone, fingerprint, key
+from pipelines.runs.preparing import prepare
+from pipelines.runs.scratch import fingerprint, key
 from skd.engine.generation import Generated
-from skd.engine.meter import Phase, Stopwatch, peak_memory, reset_peak_memory
+from skd.engine.meter import peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
 from skd.engine.positions import require_budget
-from skd.engine.sequences import TokenExample
 from skd.engine.sources import decoder_start
 from skd.files import write_folder
 from skd.metrics.primary import primary_score
@@ -36,10 +36,7 @@ from skd.models.pairs import common_vocabulary
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
 from skd.training.loop import TrainingRun, train
-from skd.training.methods import METHODS, ResponseSource
-from skd.training.responses import KnownResponses, teacher_responses
-from skd.training.settings import DECODING, Distill, MethodSettings
-from skd.training.teacher_cache import KeptStates, keep, pays
+from skd.training.settings import Distill, MethodSettings
 from skd.training.validation import Validator
 
 # Of the trained model, in a run's folder
@@ -102,44 +99,16 @@ class RunSpec:
 
 def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedRun:
     reset_peak_memory(machine.device)
-    task, optimisation = spec.task, spec.distill.optimisation
-    method = METHODS[spec.settings.method]
+    task, distill = spec.task, spec.distill
     tokenizer = load_tokenizer(spec.start_folder)
-    teacher_tokenizer = other_tokenizer(spec.teacher_folder, tokenizer)
-    pair = _load_pair(spec, machine, tokenizer, shares_ids=teacher_tokenizer is None)
-    start = decoder_start(pair.student)
-    reading = (task.prompt, tokenizer, task.budget, start, pair.vocabulary)
-    encoded = encode(task.train, *reading)
-    held_out_rows = task.validation[: optimisation.validation_examples]
-    held_out = encode(held_out_rows, *reading)
-    crossing = None
-    if teacher_tokenizer is not None:
-        crossing = cross(pair, tokenizer, teacher_tokenizer, task, encoded, held_out)
-        encoded, held_out = crossing.encoded, crossing.held_out
-    watch = Stopwatch(machine.device)
-    known = _known_responses(spec, machine, pair, encoded, crossing)
-    watch.lap(Phase.TEACHER)
-    source = (
-        ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
-    )
-    kept = kept_held_out = None
-    if crossing is None:
-        kept = _kept_states(
-            spec, machine, pair, known[source], method.known_share * optimisation.prompts
-        )
-        kept_held_out = _kept_states(
-            spec,
-            machine,
-            pair,
-            held_out.examples,
-            optimisation.validations * len(held_out.examples),
-        )
+    pair, encoded, held_out, crossing = _read(spec, machine, tokenizer)
+    prepared = prepare(spec, machine, pair, encoded, held_out, crossing)
     bridge = None if crossing is None else crossing.bridge
     run = TrainingRun(
         settings=spec.settings,
-        distill=spec.distill,
+        distill=distill,
         pair=pair,
-        known=known,
+        known=prepared.known,
         max_new_tokens=task.budget.max_new_tokens,
         seed=spec.seed,
         validate=Validator(
@@ -149,11 +118,11 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
             max_new_tokens=task.budget.max_new_tokens,
             batch_size=machine.decoding_batch,
             teacher=pair.teacher if bridge is None else None,
-            kept=kept_held_out,
+            kept=prepared.kept_held_out,
             bridge=bridge,
         ),
         scratch=folder,
-        kept=kept or {},
+        kept=prepared.kept or {},
         bridge=bridge,
         description=spec.name,
         progress=machine.runtime.progress,
@@ -161,21 +130,27 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
     )
     counts = train(run)
     write_folder(folder / MODEL, lambda target: _publish(pair.student, tokenizer, target))
-    preparation = Preparation()
-    if ResponseSource.TEACHER in known:
-        examples = known[ResponseSource.TEACHER]
-        counts.spend(watch.seconds)
-        counts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
-        preparation = Preparation(watch.total, sum(len(e.response) for e in examples))
-    # Kept states count as if each run had made its own.
-    if kept_held_out is not None:
-        counts.spend({Phase.VALIDATION: kept_held_out.seconds})
-    if kept is not None:
-        counts.spend({Phase.TEACHER: kept.seconds})
-        preparation = replace(preparation, seconds=preparation.seconds + kept.seconds)
-        counts.teacher_passes += kept.passes
-        counts.teacher_tokens += kept.teacher_tokens
+    preparation = prepared.charge(counts)
     return _result(counts, preparation, encoded, peak_memory(machine.device))
+
+
+def _read(
+    spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Pair, Encoded, Encoded, Crossing | None]:
+    """The models, the training and the validation rows in the student's ids, and the way to the
+    teacher's ids where these are others.
+    """
+    task = spec.task
+    teacher_tokenizer = other_tokenizer(spec.teacher_folder, tokenizer)
+    pair = _load_pair(spec, machine, tokenizer, shares_ids=teacher_tokenizer is None)
+    reading = (task.prompt, tokenizer, task.budget, decoder_start(pair.student), pair.vocabulary)
+    encoded = encode(task.train, *reading)
+    rows = task.validation[: spec.distill.optimisation.validation_examples]
+    held_out = encode(rows, *reading)
+    if teacher_tokenizer is None:
+        return pair, encoded, held_out, None
+    crossing = cross(pair, tokenizer, teacher_tokenizer, task, encoded, held_out)
+    return pair, crossing.encoded, crossing.held_out, crossing
 
 
 def _load_pair(
@@ -207,33 +182,6 @@ def _load_pair(
     return Pair(student, teacher, common_vocabulary(tokenizer, *emitting))
 
 
-def _known_responses(
-    spec: RunSpec, machine: Machine, pair: Pair, encoded: Encoded, crossing: Crossing | None
-) -> KnownResponses:
-    """The responses that are known before the first step: ground truth and, if asked for, the
-    teacher's own, in the student's ids.
-    """
-    known: dict[ResponseSource, Sequence[TokenExample]] = {
-        ResponseSource.GROUND_TRUTH: encoded.examples
-    }
-    if ResponseSource.TEACHER in METHODS[spec.settings.method].sources:
-        assert pair.teacher is not None
-        length = spec.task.budget.max_new_tokens
-        made = teacher_responses(
-            pair.teacher,
-            encoded.examples if crossing is None else crossing.asked,
-            pair.vocabulary if crossing is None else crossing.bridge.vocabulary,
-            length,
-            machine.decoding_batch,
-            DECODING[spec.settings.decoding],
-            spec.seed,
-        )
-        known[ResponseSource.TEACHER] = (
-            made if crossing is None else crossing.to_student(made, length)
-        )
-    return known
-
-
 def _metric(
     kind: str, held_out: Encoded, tokenizer: PreTrainedTokenizerBase
 ) -> Callable[[Generated], float]:
@@ -244,30 +192,6 @@ def _metric(
         return primary_score(kind, held_out.rows, outputs, generated.stopped)
 
     return measure
-
-
-def _kept_states(
-    spec: RunSpec, machine: Machine, pair: Pair, examples: Sequence[TokenExample], uses: float
-) -> KeptStates | None:
-    """The teacher's states at these responses where keeping them pays, shared between runs.
-
-    uses: how often the run asks for the states of an example, over all examples.
-    """
-    if pair.teacher is None or spec.teacher_folder is None or not uses:
-        return None
-    if not pays(spec.distill.teacher_cache, uses, examples, pair.teacher):
-        return None
-    optimisation = spec.distill.optimisation
-    rows = optimisation.micro_batch_size or optimisation.batch_size
-    name = key(
-        fingerprint(spec.teacher_folder),
-        [vars(example) for example in examples],
-        f"{pair.teacher.device.type} {pair.teacher.dtype} {rows}",
-        code_of("skd.training.teacher_cache"),
-    )
-    path = machine.scratch / f"teacher-{name}.safetensors"
-    with alone(path):
-        return keep(path, pair.teacher, examples, pair.vocabulary, rows)
 
 
 def _publish(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

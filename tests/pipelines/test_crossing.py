@@ -16,7 +16,8 @@ from pipelines.runs import folders
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.jobs import finish
 from pipelines.runs.machine import Machine
-from pipelines.runs.training import LOG, MODEL, RunSpec, save_model
+from pipelines.runs.progress import LOG
+from pipelines.runs.training import MODEL, RunSpec, save_model
 from pipelines.schema import parse
 from pipelines.settings.probe import Probe
 from pipelines.settings.runtime import Runtime

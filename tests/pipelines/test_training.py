@@ -168,10 +168,14 @@ def test_beside_few_bits_it_is_merged_into_what_these_stand_for(weights, spec, m
 
 def test_a_teacher_is_held_as_its_folder_says(spec, machine) -> None:
     own = spec("skd")
-    plain = training._load_pair(own, machine, load_tokenizer(own.start_folder)).teacher
+    plain = training._load_pair(
+        own, machine, load_tokenizer(own.start_folder), shares_ids=True
+    ).teacher
     name = own.key
     hold_in(own.teacher_folder, "nf4")
-    held = training._load_pair(own, machine, load_tokenizer(own.start_folder)).teacher
+    held = training._load_pair(
+        own, machine, load_tokenizer(own.start_folder), shares_ids=True
+    ).teacher
     kinds = [{type(part) for part in model.modules()} for model in (plain, held)]
     assert [QuantisedLinear in kind for kind in kinds] == [False, True]
     assert own.key != name

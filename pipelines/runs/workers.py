@@ -22,16 +22,17 @@ from pipelines.runs.machine import VISIBLE, Machine
 def run_in_processes(
     jobs: Sequence[Job[Result]], machine: Machine, extra: int
 ) -> list[Finished[Result]]:
-    """The jobs' results in their order; one after the other where there is one place."""
+    """The jobs' results in their order; in this process where there is one place or one job."""
     places = machine.places(extra)
-    if len(places) == 1:
+    workers = min(len(places), len(jobs))
+    if workers <= 1:
         return [finish(job, machine) for job in jobs]
-    workers = min(len(places), len(jobs)) or 1
-    # By fork, so that libraries are imported once: this process must not have computed on several
-    # threads before, since threads do not survive it. Nor does the context of an accelerator.
-    on_cores = machine.device.type == "cpu"
-    context = multiprocessing.get_context("fork" if on_cores else "spawn")
     threads = max(1, torch.get_num_threads() // workers)
+    # By fork, so that libraries are imported once. The threads that this process may have computed
+    # on do not survive it: a child that computes on several would wait for them for good. Nor does
+    # the context of an accelerator.
+    alike = machine.device.type == "cpu" and threads == 1
+    context = multiprocessing.get_context("fork" if alike else "spawn")
     free = context.SimpleQueue()
     for place in places[:workers]:
         free.put(place)

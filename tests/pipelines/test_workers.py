@@ -66,6 +66,22 @@ class Meeting:
         return os.getpid(), os.environ.get(VISIBLE)
 
 
+@dataclass(frozen=True)
+class Product:
+    """Computes on as many threads as it is given, and tells how many these were."""
+
+    size: int
+    kind: ClassVar = int
+
+    @property
+    def key(self) -> str:
+        return f"product-{self.size}"
+
+    def make(self, _machine: Machine, _folder: Path, _line: int) -> int:
+        torch.ones(self.size, self.size) @ torch.ones(self.size, self.size)
+        return torch.get_num_threads()
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_come_in_the_order_of_the_jobs(workers, tmp_path) -> None:
     done = run_jobs([Number(i) for i in range(5)], machine_in(tmp_path, workers=workers))
@@ -142,6 +158,26 @@ def test_auto_takes_the_cores_for_tiny_models_and_for_no_others(monkeypatch, tmp
 
 
 # ------------------------------------------------------------------------ children
+def test_jobs_compute_on_several_threads_after_this_process_has(tmp_path) -> None:
+    """In a process that has computed: its threads do not survive a fork, and waiting for them hangs."""
+    code = (
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from pipelines.runs.engines import run_jobs\n"
+        "from tests.pipelines.test_workers import Product\n"
+        "from tests.tiny import machine_in\n"
+        "torch.set_num_threads(4)\n"
+        "torch.ones(900, 900) @ torch.ones(900, 900)\n"
+        f"machine = machine_in(Path({str(tmp_path)!r}), workers=2)\n"
+        "done = [run_jobs([Product(n) for n in sizes], machine) for sizes in ([700], [800, 900])]\n"
+        "print([one.result for each in done for one in each])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=WATCHDOG, check=True
+    )
+    assert ended.stdout.split("\n")[-2] == "[4, 2, 2]"
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path) -> None:
     """Both are at work, which each says, when the parent is killed."""
     code = (

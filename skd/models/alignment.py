@@ -20,6 +20,8 @@ from skd.errors import UserError
 from skd.models.encoding import decode
 from skd.models.pairs import end_of_turn
 
+# A response that spells a special token is text: no model can emit one but its ends
+_PLAIN = {"add_special_tokens": False, "split_special_tokens": True}
 _CUT = "\ufffd"  # what decoding gives for a part of a character
 # Names that no text is: of all ends, and the beginning of those of parts of characters
 _END, _PART = f"{_CUT}end", _CUT
@@ -64,7 +66,7 @@ class Translator:
         """A response of the teacher in the student's ids. One that was cut gets no end."""
         content, ended = _without_end(response, self.teacher_eos)
         text = decode(content, self.teacher)
-        ids: list[int] = self.student(text_target=text, add_special_tokens=False).input_ids
+        ids: list[int] = self.student(text_target=text, **_PLAIN).input_ids
         if ended:
             ids.append(end_of_turn(self.student))
         return tuple(ids[:max_new_tokens])
@@ -147,7 +149,7 @@ def _places(pieces: Sequence[str]) -> list[int]:
 
 def _encoded(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """A text's ids, and where in it each of them ends; -1: within a character."""
-    read = tokenizer(text_target=text, add_special_tokens=False, return_offsets_mapping=True)
+    read = tokenizer(text_target=text, return_offsets_mapping=True, **_PLAIN)
     if not read.input_ids:
         return [], []
     begins, ends = zip(*read.offset_mapping, strict=True)

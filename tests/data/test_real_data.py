@@ -102,7 +102,7 @@ def test_svamp_is_tested_by_models_of_gsm8k_and_shares_no_question_with_it(tmp_p
     data = Data(task="arithmetic", source=source, tests="gsm8k")
     with (REAL / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
         trained = {"train": [json.loads(line)["question"] for line in file]}
-    card = prepare_test(data, "svamp", "Q: {source}", trained, tmp_path, tmp_path)
+    card = prepare_test(data, "svamp", "Q: {source}", trained, tmp_path, tmp_path / "test_sets")
     assert card.duplicates.dropped == 0
     # Questions that stand there twice are one row.
     assert card.splits["test"].rows + card.duplicates.merged == 1000

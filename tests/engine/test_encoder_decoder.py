@@ -239,7 +239,9 @@ def test_the_loss_and_its_gradients_are_those_of_whole_logits(family) -> None:
     assert any("encoder.layers" in name or "encoder.block" in name for name in asked)
     for name, parameter in student.named_parameters():
         if parameter.grad is not None:
-            assert torch.allclose(got[name], parameter.grad, rtol=1e-4, atol=1e-5), name
+            # T5's norms compute in fp32 whatever the weights are in
+            error = (got[name] - parameter.grad).norm()
+            assert error <= 1e-4 * parameter.grad.norm() + 1e-5, name
 
 
 # ------------------------------------------------------------------- decoding

@@ -159,7 +159,7 @@ def test_auto_takes_the_cores_for_tiny_models_and_for_no_others(monkeypatch, tmp
 
 # ------------------------------------------------------------------------ children
 def test_jobs_compute_on_several_threads_after_this_process_has(tmp_path) -> None:
-    """In a process that has computed: its threads do not survive a fork, and waiting for them hangs."""
+    """In a process that has computed, on threads that do not survive a fork."""
     code = (
         "import torch\n"
         "from pathlib import Path\n"

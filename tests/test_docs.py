@@ -20,9 +20,9 @@ PARAMETERS = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
 
 # A word in capitals stands for a name: pipelines/stages/NAME.py.
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")
-FOLDERS = "skd|pipelines|docs|tests|profiles|benchmarks"
+FOLDERS = "skd|pipelines|docs|tests|profiles|benchmarks|deploy"
 # Deployments of prefect.yaml and of the flow, which are no files.
-DEPLOYMENTS = {"skd/local", "skd/worker"}
+DEPLOYMENTS = {"skd/local", "skd/worker", "skd/kubernetes"}
 PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w/?")
 MODULE = re.compile(r"(?<![\w/.])(?:skd|pipelines)(?:\.\w+)+")
 COMMAND = re.compile(r"python -m\s+([\w.]+)")

@@ -422,10 +422,13 @@ def test_a_taken_port_is_refused_with_the_remedy(project: Project) -> None:
 
 
 def test_the_deployment_file_names_the_flow_and_starts_paused() -> None:
-    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    file, name = deployment["entrypoint"].split(":")
-    assert (ROOT / file).is_file()
-    assert hasattr(flow, name)
-    assert set(deployment["parameters"]) == set(flow.reproduce.parameters.properties)
-    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
-    assert deployment["schedules"][0]["cron"] == flow.NIGHTLY
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert [deployment["name"] for deployment in deployments] == ["worker", "kubernetes"]
+    for deployment in deployments:
+        file, name = deployment["entrypoint"].split(":")
+        assert (ROOT / file).is_file()
+        assert hasattr(flow, name)
+        assert set(deployment["parameters"]) == set(flow.reproduce.parameters.properties)
+    (schedule,) = deployments[0]["schedules"]
+    assert not schedule["active"]
+    assert schedule["cron"] == flow.NIGHTLY

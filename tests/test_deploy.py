@@ -1,4 +1,4 @@
-"""The files of deploy/ are valid, fit each other and the repository; the Slurm script with fakes."""
+"""The files of deploy are valid and fit each other and the repository; Slurm's script with fakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of deploy are valid and fit each other and the repository; Slurm's script with fakes."""
+"""The files of deploy fit each other and the repository; validators and fakes try them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import shutil
@@ -183,7 +184,8 @@ def test_the_analyses_hold_what_their_runs_say(project) -> None:
     ]
     assert rates[0] < rates[1]  # a larger K accepts more
     assert set(sweeps["rules"]["runs"]["summarization"]) == {"min_prob 0.3", "ratio 0.5"}
-    assert "| min_prob 0.3 |" in (project / "reports/details/analyses.md").read_text()
+    analyses = html.unescape((project / "reports/details/analyses.md").read_text())
+    assert "| min_prob 0.3 |" in analyses
     probe = json.loads((project / "metrics/probe.json").read_text())
     assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}
     for model in probe["tasks"]["summarization"].values():

@@ -75,7 +75,7 @@ def test_spans_cover_the_text_and_each_is_the_same_text_to_both(
         ours = decoded(content[:stop], between.student)
         read_end = ended and teacher_stop == len(own)
         theirs = decoded(own[: teacher_stop - read_end], between.teacher)
-        assert ours == theirs
+        assert ours.removeprefix(" ") == theirs.removeprefix(" ")  # Unigram's decoder leaves it out
 
 
 def test_spans_end_wherever_a_token_of_each_does() -> None:

@@ -26,7 +26,7 @@ from skd.training.responses import KnownResponses, teacher_responses
 from skd.training.settings import DECODING
 from skd.training.teacher_cache import KeptStates, keep, pays
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # that module imports this one
     from pipelines.runs.training import RunSpec
 
 

@@ -31,8 +31,8 @@ def run_in_processes(
     # By fork, so that libraries are imported once. The threads that this process may have computed
     # on do not survive it: a child that computes on several would wait for them for good. Nor does
     # the context of an accelerator.
-    alike = machine.device.type == "cpu" and threads == 1
-    context = multiprocessing.get_context("fork" if alike else "spawn")
+    may_fork = machine.device.type == "cpu" and threads == 1
+    context = multiprocessing.get_context("fork" if may_fork else "spawn")
     free = context.SimpleQueue()
     for place in places[:workers]:
         free.put(place)

@@ -25,7 +25,8 @@ from skd.engine.settings import Sampling
 from skd.engine.sources import decoder_start
 from skd.errors import UserError, printable
 from skd.models.encoding import encode_prompts, require_known
-from skd.models.loading import held_in, load_model, load_tokenizer
+from skd.models.folders import held_in
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import check_kinds, check_pair, check_starts, common_vocabulary
 
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from pipelines.runs.training import save_model
-from skd.models.loading import ModelReference, write_reference
+from skd.models.folders import ModelReference, write_reference
 from skd.models.settings import Languages
 from tests.tiny import build
 

@@ -15,7 +15,7 @@ import torch
 
 from pipelines.runs.folders import BASE
 from pipelines.settings.runtime import Runtime
-from skd.models.loading import REFERENCE
+from skd.models.folders import REFERENCE
 
 # Bytes of weights in fp32, of student and teacher: up to here a run is quicker on a core of its
 # own than by turns on an accelerator, which waits for each of its many small operations.

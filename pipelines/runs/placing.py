@@ -22,13 +22,8 @@ from skd.data.record import ExampleRow, read_examples
 from skd.engine.checking import check_decoder
 from skd.engine.sources import decoder_start
 from skd.errors import UserError
-from skd.models.loading import (
-    ModelReference,
-    is_encoder_decoder,
-    load_model,
-    load_tokenizer,
-    write_reference,
-)
+from skd.models.folders import ModelReference, write_reference
+from skd.models.loading import is_encoder_decoder, load_model, load_tokenizer
 from skd.models.pairs import check_kinds, check_pair, check_starts, share_ids
 from skd.models.procedural import procedural_model
 from skd.models.settings import Budget, FolderModel, HubModel, LayersModel, Models, ProceduralModel

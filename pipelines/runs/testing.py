@@ -23,7 +23,8 @@ from skd.engine.sources import decoder_start
 from skd.metrics.base import Comet
 from skd.metrics.score import score
 from skd.models.encoding import decode, encode
-from skd.models.loading import held_in, load_model, load_tokenizer
+from skd.models.folders import held_in
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.evaluation import ALL_SEEDS, OutputRecord

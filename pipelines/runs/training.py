@@ -31,7 +31,8 @@ from skd.files import write_folder
 from skd.metrics.primary import primary_score
 from skd.models.adapters import ADAPTER, add_adapter_, has_adapter, merge_, save_adapter
 from skd.models.encoding import Encoded, decode, encode
-from skd.models.loading import held_in, load_model, load_tokenizer
+from skd.models.folders import held_in
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts

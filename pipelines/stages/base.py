@@ -26,13 +26,8 @@ from pipelines.stages.command import run_command, stage_parameters, took, write_
 from skd.errors import UserError
 from skd.files import read_rows, write_folder
 from skd.models import licences
-from skd.models.loading import (
-    hold_in,
-    load_model,
-    load_tokenizer,
-    measure_model,
-    read_reference,
-)
+from skd.models.folders import hold_in, read_reference
+from skd.models.loading import load_model, load_tokenizer, measure_model
 from skd.models.pairs import common_vocabulary, share_ids
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import (

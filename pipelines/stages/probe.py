@@ -29,7 +29,8 @@ from skd.engine.sequences import TokenBatch, collate
 from skd.engine.settings import Acceptance
 from skd.engine.sources import decoder_start
 from skd.models.encoding import encode
-from skd.models.loading import held_in, load_model, load_tokenizer
+from skd.models.folders import held_in
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary, share_ids
 from skd.models.settings import Budget
 from skd.results.analyses import ModelProbe, ProbeResult

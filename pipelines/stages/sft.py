@@ -25,7 +25,7 @@ from pipelines.runs.training import MODEL, RunSpec
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import run_command, stage_parameters, took, write_metrics
 from skd.files import write_folder
-from skd.models.loading import held_in, hold_in
+from skd.models.folders import held_in, hold_in
 from skd.models.settings import Budget
 from skd.results.runs import SftResult, TrainedRun
 from skd.settings import Name, Names, SomeSeeds

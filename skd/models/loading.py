@@ -1,7 +1,6 @@
-"""Loading models and tokenizers from model folders.
+"""Loading models and tokenizers from model folders (`skd.models.folders`).
 
-A model folder is either a Hugging Face folder or holds `reference.json`, which names one
-elsewhere: a user's folder, or a Hub id at a commit. Knows no tasks, losses or stages.
+Knows no tasks, losses or stages.
 """
 
 from __future__ import annotations
@@ -9,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic.dataclasses import dataclass
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,16 +24,13 @@ from transformers import (
 from skd.engine.positions import decoder_layers, text_config
 from skd.errors import UserError
 from skd.models.dropout import drops_out, set_dropout
+from skd.models.folders import REFERENCE, read_reference, resolve
 from skd.models.pairs import first_of_targets
 from skd.models.placement import place_
 from skd.models.quantised import FORMATS, quantise_
-from skd.models.settings import Languages
-from skd.results.files import read_result, write_result
 from skd.results.pair import ModelSize
-from skd.settings import STRICT, Weights
+from skd.settings import Weights
 
-REFERENCE = "reference.json"
-_WEIGHTS = "weights.json"
 # What is not in a format of few bits; sums of products are taken in it
 _DTYPES = {"float32": torch.float32} | dict.fromkeys(("bfloat16", *FORMATS), torch.bfloat16)
 
@@ -60,7 +55,7 @@ def load_model(
         UserError: it cannot be loaded.
     """
     dtype = dtype if weights is None else _DTYPES[weights]
-    where, options = _resolve(folder)
+    where, options = resolve(folder)
     with _reading(where):
         config = AutoConfig.from_pretrained(where, **options)
         kind, text = AutoModelForCausalLM, config
@@ -98,25 +93,6 @@ def load_model(
     return model
 
 
-@dataclass(frozen=True, config=STRICT)
-class HeldWeights:
-    """weights.json: in what the model of a folder is held wherever it is not trained."""
-
-    weights: Weights
-
-
-def hold_in(folder: Path, weights: Weights | None) -> None:
-    """Have a model folder say in what its model is held; None: nothing."""
-    if weights is not None:
-        write_result(folder / _WEIGHTS, HeldWeights(weights))
-
-
-def held_in(folder: Path) -> Weights | None:
-    """What `hold_in` recorded; None: the folder says nothing."""
-    path = folder / _WEIGHTS
-    return read_result(path, HeldWeights, "base").weights if path.exists() else None
-
-
 def _require_one_vocabulary(config: PretrainedConfig, where: str) -> None:
     """Marian's decoder may have rows of its own. Raises `UserError` where it has another number."""
     if getattr(config, "decoder_vocab_size", config.vocab_size) != config.vocab_size:
@@ -133,7 +109,7 @@ def _two_vocabularies(where: str) -> UserError:
 
 def is_encoder_decoder(folder: Path) -> bool:
     """Whether the folder's model has an encoder. Raises `UserError` without a config."""
-    where, options = _resolve(folder)
+    where, options = resolve(folder)
     with _reading(where):
         return bool(AutoConfig.from_pretrained(where, **options).is_encoder_decoder)
 
@@ -153,7 +129,7 @@ def _force_first_of_targets(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    where, options = _resolve(folder)
+    where, options = resolve(folder)
     languages = _languages(folder)
     with _reading(where):
         try:
@@ -178,48 +154,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "language; name source and target in models.languages"
         )
     return tokenizer
-
-
-@dataclass(frozen=True, config=STRICT)
-class ModelReference:
-    """reference.json: where a model is, a folder or an id on the Hub, instead of a copy of it."""
-
-    path: str | None = None
-    # Of the folder's contents: a path says nothing of what is there
-    sha256: str | None = None
-    id: str | None = None
-    # A commit of the Hub
-    revision: str | None = None
-    trust_remote_code: bool = False
-    # That the tokenizer is set to
-    languages: Languages | None = None
-
-
-def write_reference(folder: Path, reference: ModelReference) -> None:
-    """Make a model folder that names a model elsewhere."""
-    write_result(folder / REFERENCE, reference)
-
-
-def read_reference(folder: Path) -> ModelReference:
-    """What `write_reference` recorded."""
-    return read_result(folder / REFERENCE, ModelReference, "base")
-
-
-def _resolve(folder: Path) -> tuple[str, dict[str, Any]]:
-    if not (folder / REFERENCE).exists():
-        if not (folder / "config.json").exists():
-            raise UserError(f"{folder}: no model here (config.json is missing)")
-        return str(folder), {"local_files_only": True, "trust_remote_code": False}
-    reference = read_reference(folder)
-    # Said either way: the library asks on the terminal where nothing is
-    options = {"trust_remote_code": reference.trust_remote_code}
-    if reference.path is None:
-        return str(reference.id), {"revision": reference.revision, **options}
-    if not Path(reference.path).is_dir():
-        raise UserError(
-            f"{reference.path}: no such model folder; correct models.*.path in params.yaml"
-        )
-    return reference.path, {"local_files_only": True, **options}
 
 
 def _languages(folder: Path) -> dict[str, str]:

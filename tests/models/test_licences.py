@@ -14,7 +14,7 @@ from pipelines.stages.base import Parameters, base, origin
 from skd.data.settings import Procedural
 from skd.files import jsonl, write_text
 from skd.models import licences
-from skd.models.loading import ModelReference, write_reference
+from skd.models.folders import ModelReference, write_reference
 from skd.models.procedural import train_tokenizer
 from skd.models.settings import FolderModel, HubModel, LayersModel, StudentModel
 from skd.results.data import DataCard, Duplicates

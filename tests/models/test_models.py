@@ -9,7 +9,8 @@ import torch
 
 from skd.errors import UserError
 from skd.models.encoding import decode, encode
-from skd.models.loading import ModelReference, load_model, load_tokenizer, write_reference
+from skd.models.folders import ModelReference, write_reference
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import check_pair, common_vocabulary, end_of_turn
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import Budget, ProceduralModel

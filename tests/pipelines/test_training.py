@@ -16,7 +16,8 @@ from pipelines.runs.machine import Machine
 from pipelines.runs.progress import FINISHED, LOG
 from pipelines.runs.training import MODEL, RunSpec, save_model
 from skd.files import write_text
-from skd.models.loading import hold_in, load_model, load_tokenizer
+from skd.models.folders import hold_in
+from skd.models.loading import load_model, load_tokenizer
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.quantised import QuantisedLinear, dequantise_
 from skd.models.settings import Budget, ProceduralModel

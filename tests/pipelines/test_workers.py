@@ -21,7 +21,7 @@ from pipelines.runs.machine import SMALL, VISIBLE, Machine, device_places, jobs_
 from pipelines.settings.runtime import Runtime
 from skd.errors import UserError
 from skd.files import write_text
-from skd.models.loading import ModelReference, write_reference
+from skd.models.folders import ModelReference, write_reference
 from tests.tiny import machine_in
 
 CPU = torch.device("cpu")

@@ -22,12 +22,13 @@ from dataclasses import replace
 import torch
 
 from pipelines.planning.advice import advise
+from pipelines.planning.configurations import sizes_of
 from pipelines.planning.devices import Device, device_of
 from pipelines.planning.hours import calibrate
 from pipelines.planning.lengths import task_lengths
 from pipelines.planning.memory import FULL
 from pipelines.planning.plan import Plan, make_plan
-from pipelines.planning.sizes import Sizes, sizes_of
+from pipelines.planning.sizes import Sizes
 from pipelines.planning.table import advice_text, models_text, plan_text
 from pipelines.planning.work import Models
 from pipelines.profile import compose

@@ -1,20 +1,18 @@
 """The sizes of a model, from its configuration alone: no weight is read and none is made.
 
 Parameters are counted on PyTorch's meta device, whose tensors have shapes and no memory. Knows no
-experiment, no method and no device.
+experiment, no method and no device, and refuses to know where a configuration is found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     PretrainedConfig,
@@ -22,13 +20,9 @@ from transformers import (
 )
 
 from skd.engine.positions import decoder_layers
-from skd.models.procedural import procedural_config
-from skd.models.settings import FolderModel, HubModel, LayersModel, Models, StudentModel
 from skd.settings import Weights
 from skd.training.settings import Adapter
 
-# Configurations of models on the Hub, for machines that do not reach it: ID.json
-SHAPES = Path("profiles/shapes")
 # Activation functions that keep more or less than their input: a fused one keeps that, one that is
 # written out each of its steps, and what follows keeps the result
 _KEPT_BY_ACTIVATION = {"relu": 0, "gelu_new": 4}
@@ -99,51 +93,6 @@ class Sizes:
         targets = sides if adapter.targets is None else adapter.targets
         known = sides | {"lm_head": self.vocabulary + self.hidden}
         return adapter.rank * sum(known.get(name.rpartition(".")[2], 0) for name in targets)
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A model whose configuration is not at hand, and why."""
-
-    name: str
-    reason: str
-
-
-def pair_sizes(models: Models) -> tuple[Sizes | Unknown, Sizes | Unknown]:
-    """Of teacher and student."""
-    teacher = sizes_of(models.teacher, models)
-    return teacher, sizes_of(models.student, models)
-
-
-def sizes_of(settings: StudentModel, models: Models) -> Sizes | Unknown:
-    """Of one model of the section `models`; a student of kind `layers` is a part of its teacher."""
-    if isinstance(settings, LayersModel):
-        whole = sizes_of(models.teacher, models)
-        layers = settings.count or len(settings.keep or [])
-        return whole if isinstance(whole, Unknown) else part_of(whole, layers)
-    name = _name(settings)
-    try:
-        config, origin = _config(settings, models)
-        return measured(config, name, origin, models.trust_remote_code)
-    except Exception as error:  # a wrong config raises what it comes upon: TypeError, KeyError, …
-        return Unknown(name, (str(error).strip().splitlines() or [type(error).__name__])[0])
-
-
-def part_of(whole: Sizes, layers: int) -> Sizes:
-    """A model with `layers` of the layers."""
-    outside = whole.embedding * (1 if whole.tied else 2) + whole.hidden
-    each = (whole.parameters - outside) // whole.layers
-    share = {
-        name: (count * layers // whole.layers, sides * layers // whole.layers)
-        for name, (count, sides) in whole.linear.items()
-    }
-    return replace(
-        whole,
-        name=f"{layers} layers of {whole.name}",
-        parameters=outside + layers * each,
-        layers=layers,
-        linear=share,
-    )
 
 
 def measured(
@@ -233,29 +182,3 @@ def _norms(own: Mapping[str, Tensor], hidden: int) -> list[str]:
         and any(part.isdigit() for part in name.split("."))
         and weight.shape == (hidden,)
     ]
-
-
-def _name(settings: StudentModel) -> str:
-    if isinstance(settings, HubModel):
-        return settings.id
-    return Path(settings.path).name if isinstance(settings, FolderModel) else settings.kind
-
-
-def _config(settings: StudentModel, models: Models) -> tuple[PretrainedConfig, str]:
-    """A model's configuration and where it was read: files that are here, before the Hub."""
-    trust: dict[str, Any] = {"trust_remote_code": models.trust_remote_code}
-    if isinstance(settings, FolderModel):
-        path = Path(settings.path).expanduser()
-        return AutoConfig.from_pretrained(path, local_files_only=True, **trust), "its folder"
-    if not isinstance(settings, HubModel):
-        assert not isinstance(settings, LayersModel)
-        return procedural_config(settings, models.vocabulary), "params.yaml"
-    shape = SHAPES / f"{settings.id}.json"
-    options = {"revision": settings.revision, **trust}
-    try:
-        found = AutoConfig.from_pretrained(settings.id, local_files_only=True, **options)
-        return found, "the Hub's cache"
-    except OSError:
-        if shape.exists():
-            return AutoConfig.from_pretrained(shape), str(shape)
-    return AutoConfig.from_pretrained(settings.id, **options), "the Hub"

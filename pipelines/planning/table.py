@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.orchestration.countdown import about
 from pipelines.planning.advice import Advice
+from pipelines.planning.configurations import Unknown
 from pipelines.planning.plan import TIGHT, Plan, StagePlan
-from pipelines.planning.sizes import Sizes, Unknown
+from pipelines.planning.sizes import Sizes
 from skd.settings import plain
 
 _PARTS = (

@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.parameters import read_parameters
+from pipelines.runs.budgets import BUDGETS, LONGEST, STEPS, factors, longer
+from pipelines.runs.tries import best, candidates
 from pipelines.schema import parse
-from pipelines.stages.fairness import (
-    BUDGETS,
-    LONGEST,
-    STEPS,
-    Parameters,
-    best,
-    candidates,
-    factors,
-    longer,
-)
+from pipelines.stages.fairness import Parameters
 from skd.errors import UserError
 from skd.results.runs import Preparation, RunCost, TrainedRun, Validation
 from skd.training.settings import Distill, Optimisation, changed
@@ -61,7 +54,7 @@ def taken(
 
 def test_every_method_has_the_same_number_of_tries(params: Parameters) -> None:
     counts: dict[str, int] = {}
-    for one in candidates(params):
+    for one in candidates(params.fairness, params.tasks, params.methods):
         counts[one.method] = counts.get(one.method, 0) + 1
         knob = params.fairness.knobs[one.method]
         assert one.settings == changed(
@@ -131,7 +124,7 @@ def test_a_longer_run_is_validated_as_often() -> None:
 def test_the_best_try_is_chosen_on_validation_and_ties_go_to_the_earlier(
     params: Parameters,
 ) -> None:
-    tried = candidates(params)
+    tried = candidates(params.fairness, params.tasks, params.methods)
     metrics = [1.0] * len(tried)
     last = max(place for place, one in enumerate(tried) if one.method == "skd")
     metrics[last] = 2.0

@@ -13,11 +13,12 @@ import yaml
 
 from pipelines import plan as command
 from pipelines.planning.advice import Advice, advise, get, halves, put, remedies, with_advice
+from pipelines.planning.configurations import SHAPES, Unknown, sizes_of
 from pipelines.planning.devices import Device
 from pipelines.planning.hours import Speed, forward
 from pipelines.planning.lengths import Rows, TaskLengths, widest
 from pipelines.planning.plan import Plan, make_plan
-from pipelines.planning.sizes import SHAPES, Sizes, Unknown, sizes_of
+from pipelines.planning.sizes import Sizes
 from pipelines.planning.table import plan_text, size_text, verdict
 from pipelines.planning.work import Models, trainings
 from pipelines.profile import compose

@@ -10,8 +10,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
 from pipelines.planning import memory
+from pipelines.planning.configurations import part_of
 from pipelines.planning.hours import body
-from pipelines.planning.sizes import measured, part_of
+from pipelines.planning.sizes import measured
 from skd.engine.cache import CachedModel
 from skd.engine.cached_sources import CachedEncoderDecoder, cached
 from skd.engine.sources import decoder_start, states_of_rows

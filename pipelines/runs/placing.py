@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipelines.runs.engines import run_jobs
@@ -101,8 +102,9 @@ def check_fit(
     check_kinds(is_encoder_decoder(teacher_folder), is_encoder_decoder(student_folder))
     starts = []
     for folder in (teacher_folder, student_folder):
-        model = load_model(folder)
-        check_decoder(model)
+        # In its files' format, so that a large one fits the host; sampling checks it in its own
+        model = load_model(folder, dtype="auto")
+        check_decoder(model.bfloat16() if model.dtype is torch.float16 else model)
         starts.append(decoder_start(model))
     if crossing:
         return

@@ -14,6 +14,7 @@ from pipelines.runs.placing import check_fit, materialise
 from pipelines.runs.training import MODEL, RunSpec, save_model
 from pipelines.settings.evaluate import Evaluate
 from skd.data.record import ExampleRow
+from skd.engine.checking import check_decoder
 from skd.engine.sources import decoder_start
 from skd.errors import UserError
 from skd.models.encoding import decode, encode
@@ -218,3 +219,27 @@ def test_every_method_trains_a_student_that_is_tested_from_its_folder(method, tm
     split = testing.TestSplit("toy", "translation", "{source}", Budget(30, 6), rows)
     job = testing.Testing(method, 1, run.folder / MODEL, split, Evaluate(batch_size=4), "cpu")
     assert len(finish(job, machine).result.records) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("saved", "checked"),
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.bfloat16),  # T5 overflows in fp16
+    ],
+)
+def test_a_pair_is_checked_in_the_format_of_its_files(saved, checked, tmp_path, monkeypatch):
+    """A teacher of 8B in bf16 is 16 GB on the host then, and not 32."""
+    tokenizer = plain_tokenizer()
+    for name in ("teacher", "student"):
+        load_model(put(tmp_path / name, "t5", tokenizer)).to(saved).save_pretrained(tmp_path / name)
+    seen = []
+
+    def check(model):
+        seen.append(model.dtype)
+        check_decoder(model)
+
+    monkeypatch.setattr("pipelines.runs.placing.check_decoder", check)
+    check_fit(tmp_path / "teacher", tmp_path / "student", "error")
+    assert seen == [checked, checked]

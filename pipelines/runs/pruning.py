@@ -203,6 +203,7 @@ def _heal(
         steps=settings.steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        weights=settings.weights,
         validation_examples=min(_VALIDATED, len(held_out)),
     )
     spec = RunSpec(

@@ -87,16 +87,12 @@ def base(parameters: Parameters) -> PairResult:
 
 
 def _fill(folder: Path, parameters: Parameters) -> None:
-    _make_pair(folder, parameters)
-    hold_in(folder / TEACHER_FOLDER, parameters.models.teacher_weights)
-
-
-def _make_pair(folder: Path, parameters: Parameters) -> None:
     models = parameters.models
     teacher, student = models.teacher, models.student
     if isinstance(teacher, ProceduralModel) and isinstance(student, ProceduralModel):
         pair = {TEACHER_FOLDER: teacher, STUDENT_FOLDER: student}
         _pretrain_pair(folder, pair, parameters)
+        hold_in(folder / TEACHER_FOLDER, models.teacher_weights)
         return
     if isinstance(teacher, ProceduralModel) or isinstance(student, ProceduralModel):
         raise UserError(
@@ -112,6 +108,7 @@ def _make_pair(folder: Path, parameters: Parameters) -> None:
         machine=Machine.of(parameters.runtime, parameters.decoding_batch),
     )
     place(teacher_folder, "models.teacher", teacher)
+    hold_in(teacher_folder, models.teacher_weights)  # as it stands while a student heals, too
     place(student_folder, "models.student", student)
     check_fit(teacher_folder, student_folder, models.template_mismatch, models.cross_tokenizer)
 

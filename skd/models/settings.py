@@ -64,6 +64,8 @@ class Healing:
     # Prompts per optimiser step, of all tasks by turns
     batch_size: Positive = 8
     learning_rate: PositiveNumber = 1e-4
+    # The student's while it heals; in bfloat16 with master copies in fp32
+    weights: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -141,10 +141,11 @@ def test_layers_named_by_hand_are_told_without_a_choice(cut) -> None:
     assert choice.cut_loss == choice.even_loss
 
 
-def test_healing_brings_the_student_nearer_to_its_teacher(cut) -> None:
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_healing_brings_the_student_nearer_to_its_teacher(weights, cut) -> None:
     unhealed = cut(settings())
     cut_student = load_model(STUDENT)
-    healed = cut(settings(heal=Healing(steps=30, batch_size=4, learning_rate=3e-3)))
+    healed = cut(settings(heal=Healing(30, 4, learning_rate=3e-3, weights=weights)))
     assert healed == dataclasses.replace(unhealed, healed_loss=healed.healed_loss)
     assert healed.healed_loss is not None
     teacher, tokenizer = load_model(TEACHER), load_tokenizer(TEACHER)

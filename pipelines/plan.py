@@ -25,7 +25,7 @@ from pipelines.planning.advice import advise
 from pipelines.planning.configurations import sizes_of
 from pipelines.planning.devices import Device, device_of
 from pipelines.planning.hours import calibrate
-from pipelines.planning.lengths import task_lengths
+from pipelines.planning.lengths import HEALING, healing_lengths, task_lengths
 from pipelines.planning.memory import FULL
 from pipelines.planning.plan import Plan, make_plan
 from pipelines.planning.sizes import Sizes
@@ -33,6 +33,7 @@ from pipelines.planning.table import advice_text, models_text, plan_text
 from pipelines.planning.work import Models
 from pipelines.profile import compose
 from pipelines.runs.machine import pick_device
+from pipelines.runs.pruning import healed
 from pipelines.schema import Params, load, parse
 from pipelines.stages.command import run_command
 from pipelines.yaml_text import parse_yaml
@@ -72,12 +73,16 @@ def report(params: Params, models: Models, arguments: argparse.Namespace) -> boo
         task: task_lengths(task, params.data[task], params.budget[task], params.models)
         for task in params.experiment.tasks
     }
+    healing = {}
+    if healed(params.models.student) is not None:
+        tasks = params.experiment.tasks
+        healing = {HEALING: healing_lengths(tasks, params.data, params.models)}
     here = arguments.device is None and not arguments.check
     speed = calibrate(chosen) if here else None
 
     def planned(changed: Params) -> Plan:
         own = {task: replace(known, budget=changed.budget[task]) for task, known in lengths.items()}
-        return make_plan(changed, models, own, device, speed)
+        return make_plan(changed, models, own | healing, device, speed)
 
     plan = planned(params)
     if not (arguments.check and plan.fits):

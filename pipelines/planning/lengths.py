@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.runs.inputs import DATA, training_data
+from pipelines.runs.pruning import HEALING_BUDGET
 from pipelines.runs.specs import subset
 from skd.data.record import ExampleRow
 from skd.data.settings import Data
@@ -24,6 +25,8 @@ from skd.training.settings import Optimisation
 
 # Rows of a split whose size the parameters leave to the source
 UNSAID = 1000
+# The task of healing, whose rows are those of all tasks
+HEALING = "healing"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,23 @@ def task_lengths(name: str, data: Data, budget: Budget, models: Models) -> TaskL
         for row, example in zip(encoded.rows, encoded.examples, strict=True)
     }
     return TaskLengths(budget, sizes, task.train, task.validation, known)
+
+
+def healing_lengths(tasks: Sequence[str], data: Mapping[str, Data], models: Models) -> TaskLengths:
+    """Of the training rows of all tasks, as healing reads them."""
+    own = {task: task_lengths(task, data[task], HEALING_BUDGET, models) for task in tasks}
+    sizes = (sum(one.sizes[0] for one in own.values()), 1)
+    if any(one.train is None for one in own.values()):
+        return TaskLengths(HEALING_BUDGET, sizes)
+    rows = [
+        ExampleRow(id=f"{task}-{row['id']}", source=row["source"], target=row["target"])
+        for task, one in own.items()
+        for row in one.train or ()
+    ]
+    known = {
+        f"{task}-{row}": lengths for task, one in own.items() for row, lengths in one.known.items()
+    }
+    return TaskLengths(HEALING_BUDGET, sizes, rows, rows[:1], known)
 
 
 def widest(rows: Rows, optimisation: Optimisation, seed: int, sampled: int | None) -> int:

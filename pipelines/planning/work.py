@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from pipelines.planning.lengths import UNSAID, Rows, TaskLengths, widest
+from pipelines.planning.lengths import HEALING, UNSAID, Rows, TaskLengths, widest
 from pipelines.planning.sizes import Sizes
 from pipelines.runs.placing import PRETRAINING_BUDGET, PRETRAINING_HELD_OUT
+from pipelines.runs.pruning import HEALING_METHOD, healed, healing
 from pipelines.schema import Params
 from pipelines.settings.sweeps import STUDENT_EXAMPLES, Sweep
 from skd.models.settings import ProceduralModel, StudentModel
@@ -112,6 +113,9 @@ def trainings(
     for role, settings in (("teacher", params.models.teacher), ("student", params.models.student)):
         yield from _pretraining("base", role, settings, vars(models)[role])
     asked, pair = params.experiment, (student, teacher)
+    if (heal := healed(params.models.student)) is not None:
+        known = lengths[HEALING]
+        yield _run("base", HEALING, pair, HEALING_METHOD, healing(heal, 1), known, [0])
     for task in asked.tasks:
         known = lengths[task]
         if params.sft.teacher is not None:

@@ -35,13 +35,14 @@ from skd.models.importance import (
 from skd.models.layers import keep_layers
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
-from skd.models.settings import Budget, Healing, LayersModel
+from skd.models.settings import Budget, Healing, LayersModel, StudentModel
 from skd.results.files import read_result, write_result
 from skd.results.layers import LayerChoice, LayerRounds, LeftOut
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
 LAYERS = "layers.json"
-_BUDGET = Budget(max_prompt_tokens=512, max_new_tokens=256, too_long="truncate")
+HEALING_BUDGET = Budget(max_prompt_tokens=512, max_new_tokens=256, too_long="truncate")
+HEALING_METHOD = MethodSettings(method="supervised_kd")
 _ROWS_AT_ONCE = 4
 # Rows that healing is validated on: once, at its end, which selects nothing
 _VALIDATED = 1
@@ -178,7 +179,7 @@ def _calibration(
 ) -> Calibration:
     """Rows of like length together."""
     vocabulary = common_vocabulary(tokenizer, model)
-    examples = encode(rows, "{source}", tokenizer, _BUDGET, vocabulary=vocabulary).examples
+    examples = encode(rows, "{source}", tokenizer, HEALING_BUDGET, vocabulary=vocabulary).examples
     examples.sort(key=lambda example: len(example.prompt) + len(example.response))
     batches = [
         collate(examples[start : start + _ROWS_AT_ONCE], vocabulary.pad).to(model.device)
@@ -188,6 +189,23 @@ def _calibration(
 
 
 # ------------------------------------------------------------------------ healing
+def healed(student: StudentModel) -> Healing | None:
+    """How a student is healed; None: it is not."""
+    return student.heal if isinstance(student, LayersModel) else None
+
+
+def healing(settings: Healing, held_out: int) -> Distill:
+    """What healing is of all runs. held_out: rows that it may be validated on."""
+    optimisation = Optimisation(
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weights=settings.weights,
+        validation_examples=min(_VALIDATED, held_out),
+    )
+    return Distill(optimisation=optimisation)
+
+
 def _heal(
     target: Path,
     settings: Healing,
@@ -198,19 +216,12 @@ def _heal(
 ) -> None:
     """Distil the whole teacher into the student in `target`, on the rows of all tasks."""
     # The kind names the metric of the one validation.
-    task = TaskData("heal", "summarization", "{source}", _BUDGET, list(rows), list(held_out))
-    optimisation = Optimisation(
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weights=settings.weights,
-        validation_examples=min(_VALIDATED, len(held_out)),
-    )
+    task = TaskData("heal", "summarization", "{source}", HEALING_BUDGET, list(rows), list(held_out))
     spec = RunSpec(
         name="heal",
         task=task,
-        settings=MethodSettings(method="supervised_kd"),
-        distill=Distill(optimisation=optimisation),
+        settings=HEALING_METHOD,
+        distill=healing(settings, len(held_out)),
         start_folder=target,
         teacher_folder=teacher_folder,
         seed=_SEED,

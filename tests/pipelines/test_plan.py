@@ -16,14 +16,16 @@ from pipelines.planning.advice import Advice, advise, get, halves, put, remedies
 from pipelines.planning.configurations import SHAPES, Unknown, sizes_of
 from pipelines.planning.devices import Device
 from pipelines.planning.hours import Speed, forward
-from pipelines.planning.lengths import Rows, TaskLengths, widest
+from pipelines.planning.lengths import HEALING, Rows, TaskLengths, healing_lengths, widest
 from pipelines.planning.plan import Plan, make_plan
 from pipelines.planning.sizes import Sizes
 from pipelines.planning.table import plan_text, size_text, verdict
 from pipelines.planning.work import Models, trainings
 from pipelines.profile import compose
+from pipelines.runs.pruning import HEALING_BUDGET
 from pipelines.schema import Params, parse
 from pipelines.stages import base
+from skd.data.record import ExampleRow
 from skd.errors import UserError
 from skd.models.settings import FolderModel, HubModel
 from skd.training.settings import Optimisation
@@ -82,6 +84,7 @@ def planned(params: Params, on: Device, speed: Speed | None = None) -> Plan:
     lengths = {
         task: TaskLengths(params.budget[task], (1000, 100)) for task in params.experiment.tasks
     }
+    lengths[HEALING] = TaskLengths(HEALING_BUDGET, (1000, 1))
     return make_plan(params, Models(**sizes, others=others), lengths, on, speed)  # type: ignore[arg-type]
 
 
@@ -114,6 +117,38 @@ def test_a_model_that_is_not_at_hand_is_named_with_the_reason(tmp_path) -> None:
 
 
 # ------------------------------------------------------------------------ lengths
+def test_healing_reads_the_rows_of_all_tasks_in_its_own_budget(monkeypatch) -> None:
+    rows = {
+        task: [ExampleRow(id=f"{i}", source="a", target="b") for i in range(3)] for task in "st"
+    }
+    monkeypatch.setattr(
+        "pipelines.planning.lengths.task_lengths",
+        lambda task, _data, budget, _models: TaskLengths(
+            budget, (3, 0), rows[task], (), {f"{i}": (ord(task), i + 1) for i in range(3)}
+        ),
+    )
+    params = params_of()
+    lengths = healing_lengths(
+        "st", dict.fromkeys("st", next(iter(params.data.values()))), params.models
+    )
+    assert lengths.budget == HEALING_BUDGET
+    seen = lengths.seen(None, 0)
+    assert sorted(zip(seen.prompts, seen.responses, strict=True)) == sorted(
+        (ord(task), i + 1) for task in "st" for i in range(3)
+    )
+
+
+def test_a_student_that_heals_is_planned_to() -> None:
+    params = params_of("smollm2")
+    shape = HubModel(kind="hub", id="HuggingFaceTB/SmolLM2-135M-Instruct")
+    models = replace(params.models, teacher=shape)
+    for heal, runs in ((params.models.student.heal, 1), (None, 0)):
+        student = replace(params.models.student, heal=heal)
+        changed = replace(params, models=replace(models, student=student))
+        plan = planned(changed, device())
+        assert [stage.runs for stage in plan.stages if stage.stage == "base"] == [1] * runs
+
+
 def test_the_widest_batch_is_of_the_rows_that_the_run_sees() -> None:
     rows = Rows([5, 9, 7], [4, 1, 2], count=3)
     epoch = Optimisation(steps=9, batch_size=2, learning_rate=1e-3)

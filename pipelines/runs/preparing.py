@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.closure import code_of
+from pipelines.runs.bars import rows_bar
 from pipelines.runs.crossing import Crossing
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import alone, fingerprint, key
@@ -64,10 +65,14 @@ def prepare(
     encoded: Encoded,
     held_out: Encoded,
     crossing: Crossing | None,
+    line: int,
 ) -> Prepared:
-    """All of it. Across two tokenizers nothing is kept: the states are at other tokens."""
+    """All of it. Across two tokenizers nothing is kept: the states are at other tokens.
+
+    line: of the progress bar.
+    """
     watch = Stopwatch(machine.device)
-    known = _known_responses(spec, machine, pair, encoded, crossing)
+    known = _known_responses(spec, machine, pair, encoded, crossing, line)
     watch.lap(Phase.TEACHER)
     if crossing is not None:
         return Prepared(known, None, None, watch)
@@ -76,13 +81,19 @@ def prepare(
         ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
     )
     uses = METHODS[spec.settings.method].known_share * optimisation.prompts
-    kept = _kept_states(spec, machine, pair, known[source], uses)
+    kept = _kept_states(spec, machine, pair, known[source], uses, line)
     uses = optimisation.validations * len(held_out.examples)
-    return Prepared(known, kept, _kept_states(spec, machine, pair, held_out.examples, uses), watch)
+    kept_held_out = _kept_states(spec, machine, pair, held_out.examples, uses, line)
+    return Prepared(known, kept, kept_held_out, watch)
 
 
 def _known_responses(
-    spec: RunSpec, machine: Machine, pair: Pair, encoded: Encoded, crossing: Crossing | None
+    spec: RunSpec,
+    machine: Machine,
+    pair: Pair,
+    encoded: Encoded,
+    crossing: Crossing | None,
+    line: int,
 ) -> KnownResponses:
     """The responses that are known before the first step: ground truth and, if asked for, the
     teacher's own, in the student's ids.
@@ -93,15 +104,18 @@ def _known_responses(
     if ResponseSource.TEACHER in METHODS[spec.settings.method].sources:
         assert pair.teacher is not None
         length = spec.task.budget.max_new_tokens
-        made = teacher_responses(
-            pair.teacher,
-            encoded.examples if crossing is None else crossing.asked,
-            pair.vocabulary if crossing is None else crossing.bridge.vocabulary,
-            length,
-            machine.decoding_batch,
-            DECODING[spec.settings.decoding],
-            spec.seed,
-        )
+        asked = encoded.examples if crossing is None else crossing.asked
+        with rows_bar(f"{spec.name}: the teacher's responses", len(asked), machine, line) as bar:
+            made = teacher_responses(
+                pair.teacher,
+                asked,
+                pair.vocabulary if crossing is None else crossing.bridge.vocabulary,
+                length,
+                machine.decoding_batch,
+                DECODING[spec.settings.decoding],
+                spec.seed,
+                bar.update,
+            )
         known[ResponseSource.TEACHER] = (
             made if crossing is None else crossing.to_student(made, length)
         )
@@ -109,7 +123,12 @@ def _known_responses(
 
 
 def _kept_states(
-    spec: RunSpec, machine: Machine, pair: Pair, examples: Sequence[TokenExample], uses: float
+    spec: RunSpec,
+    machine: Machine,
+    pair: Pair,
+    examples: Sequence[TokenExample],
+    uses: float,
+    line: int,
 ) -> KeptStates | None:
     """The teacher's states at these responses where keeping them pays, shared between runs.
 
@@ -128,5 +147,6 @@ def _kept_states(
         code_of("skd.training.teacher_cache"),
     )
     path = machine.scratch / f"teacher-{name}.safetensors"
-    with alone(path):
-        return keep(path, pair.teacher, examples, pair.vocabulary, rows)
+    what = f"{spec.name}: the teacher's states"
+    with alone(path), rows_bar(what, len(examples), machine, line) as bar:
+        return keep(path, pair.teacher, examples, pair.vocabulary, rows, bar.update)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipelines.closure import code_of
+from pipelines.runs.bars import rows_bar
 from pipelines.runs.inputs import DATA, read_card, test_rows
 from pipelines.runs.machine import Machine
 from pipelines.runs.scratch import fingerprint, key
@@ -116,13 +117,10 @@ def _test(job: Testing, machine: Machine, line: int) -> TestedModel:
     start = decoder_start(model)
     vocabulary = common_vocabulary(tokenizer, model)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start, vocabulary)
-    generated = generate(
-        model,
-        [example.prompt for example in encoded.examples],
-        vocabulary,
-        split.budget.max_new_tokens,
-        job.settings.batch_size,
-    )
+    prompts = [example.prompt for example in encoded.examples]
+    with rows_bar(f"{split.task}-{job.model}", len(prompts), machine, line) as bar:
+        length, size = split.budget.max_new_tokens, job.settings.batch_size
+        generated = generate(model, prompts, vocabulary, length, size, done=bar.update)
     outputs = [decode(ids, tokenizer) for ids in generated.responses]
     scores = score(
         split.kind,

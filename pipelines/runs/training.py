@@ -103,7 +103,7 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
     task, distill = spec.task, spec.distill
     tokenizer = load_tokenizer(spec.start_folder)
     pair, encoded, held_out, crossing = _read(spec, machine, tokenizer)
-    prepared = prepare(spec, machine, pair, encoded, held_out, crossing)
+    prepared = prepare(spec, machine, pair, encoded, held_out, crossing, line)
     bridge = None if crossing is None else crossing.bridge
     run = TrainingRun(
         settings=spec.settings,

@@ -5,7 +5,7 @@ Knows ids only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,12 @@ from skd.engine.sequences import Vocabulary
 from skd.engine.settings import Sampling
 
 GREEDY = Sampling(temperature=0.0)
+# Called with a number of rows whenever so many more are done
+Done = Callable[[int], object]
+
+
+def unseen(_rows: int) -> None:
+    """Of work whose progress nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,14 @@ def generate(
     batch_size: int,
     sampling: Sampling = GREEDY,
     noise: torch.Tensor | None = None,
+    done: Done = unseen,
 ) -> Generated:
-    """One response per prompt, in order. `noise` [3, B, max_new_tokens] unless greedy."""
+    """One response per prompt, in order.
+
+    Args:
+        noise: [3, B, max_new_tokens]; None: greedy.
+        done: told of rows that have their responses.
+    """
     # Like lengths side by side: little padding, and rows that finish together.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     responses: list[list[int]] = [[] for _ in prompts]
@@ -55,4 +67,5 @@ def generate(
             span = slice(int(batch.prompt_lengths[j]), int(batch.lengths[j]))
             responses[i] = batch.tokens[j, span].tolist()
             stopped[i] = bool(rollout.stopped[j])
+        done(len(rows))
     return Generated(responses, stopped)

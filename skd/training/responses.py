@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.engine.generation import generate
+from skd.engine.generation import Done, generate, unseen
 from skd.engine.meter import Phase, Stopwatch
 from skd.engine.pair import Pair
 from skd.engine.rollout import Rollout, uniform_noise
@@ -260,10 +260,16 @@ def teacher_responses(
     batch_size: int,
     sampling: Sampling,
     seed: int,
+    done: Done = unseen,
 ) -> list[TokenExample]:
-    """The teacher's own responses to these examples' prompts, made once for a run."""
+    """The teacher's own responses to these examples' prompts, made once for a run.
+
+    done: as in `generate`.
+    """
     prompts = [example.prompt for example in examples]
     noise = uniform_noise(len(prompts), max_new_tokens, generator(seed, "seq_kd"))
-    generated = generate(teacher, prompts, vocabulary, max_new_tokens, batch_size, sampling, noise)
+    generated = generate(
+        teacher, prompts, vocabulary, max_new_tokens, batch_size, sampling, noise, done
+    )
     pairs = zip(prompts, generated.responses, strict=True)
     return [TokenExample(prompt, tuple(response)) for prompt, response in pairs]

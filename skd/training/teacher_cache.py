@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from skd.engine.generation import Done, unseen
 from skd.engine.meter import Phase, Stopwatch
 from skd.engine.sequences import TokenExample, Vocabulary, collate
 from skd.engine.states import batch_states, evaluating, precision, states_width
@@ -78,14 +79,16 @@ def keep(
     examples: Sequence[TokenExample],
     vocabulary: Vocabulary,
     rows_at_once: int,
+    done: Done = unseen,
 ) -> KeptStates:
     """Read the file at `path`, making it first where it is missing; it appears whole.
 
-    Not for two processes at once: the caller keeps them apart.
+    Not for two processes at once: the caller keeps them apart. `done` is told of rows that have
+    their states.
     """
     if not path.exists():
         watch = Stopwatch(teacher.device)
-        states = _make(teacher, examples, vocabulary, rows_at_once)
+        states = _make(teacher, examples, vocabulary, rows_at_once, done)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         watch.lap(Phase.TEACHER)
@@ -99,6 +102,7 @@ def _make(
     examples: Sequence[TokenExample],
     vocabulary: Vocabulary,
     rows_at_once: int,
+    done: Done,
 ) -> Tensor:
     """[Σ response tokens, d] in the examples' order; like lengths go through together."""
     order = sorted(range(len(examples)), key=lambda i: sum(map(len, vars(examples[i]).values())))
@@ -111,4 +115,5 @@ def _make(
         sizes = [len(examples[i].response) for i in rows]
         for i, part in zip(rows, states.split(sizes), strict=True):
             by_example[i] = part
+        done(len(rows))
     return torch.cat(by_example)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from skd.engine.generation import generate
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.states import batch_states
 from skd.training import teacher_cache
@@ -93,3 +94,17 @@ def test_the_share_of_rows_known_beforehand() -> None:
         "distillm2": 1.0,
         "seq_kd_then_skd": 0.0,
     }
+
+
+def test_rows_are_told_of_as_they_get_their_states(tmp_path: Path) -> None:
+    teacher, rows, told = build(seed=3), examples(), []
+    keep(tmp_path / "states.safetensors", teacher, rows, VOCABULARY, 3, told.append)
+    keep(tmp_path / "states.safetensors", teacher, rows, VOCABULARY, 3, told.append)
+    assert told == [3, 3, 1]  # a file that is there makes none
+
+
+def test_rows_are_told_of_as_they_get_their_responses() -> None:
+    told: list[int] = []
+    prompts = [example.prompt for example in examples()]
+    generate(build(seed=3), prompts, VOCABULARY, 4, 3, done=told.append)
+    assert told == [3, 3, 1]

@@ -1,8 +1,9 @@
 """How long the stages that are due will take, from what they took before.
 
-Every stage leaves its wall seconds in metrics/; those of the last run are the estimate. They are
-scaled by a fixed piece of work, which the stage `base` times on the machine that it runs on, and by
-what the stages of this run have taken so far. Runs nothing.
+Every stage leaves its wall seconds in metrics/; those of the last run are the estimate, and for a
+new cell of a matrix the mean of its other cells. They are scaled by a fixed piece of work, which
+the stage `base` times on the machine that it runs on, and by what the stages of this run have taken
+so far. Runs nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipelines.calibration import fixed_work
@@ -28,6 +30,18 @@ def recorded_seconds(root: Path, names: Sequence[str]) -> dict[str, float]:
         if took is not None:
             seconds[name] = float(took["seconds"])
     return seconds
+
+
+def like_their_kin(names: Sequence[str], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Stage -> seconds, of those that never ran and are cells of a matrix of which others did."""
+    matrices: dict[str, list[float]] = {}
+    for name, took in seconds.items():
+        matrices.setdefault(name.partition("@")[0], []).append(took)
+    return {
+        name: sum(kin) / len(kin)
+        for name in names
+        if name not in seconds and "@" in name and (kin := matrices.get(name.partition("@")[0]))
+    }
 
 
 def slowness(root: Path) -> float | None:
@@ -66,6 +80,10 @@ class Countdown:
     begun: list[str] = field(default_factory=list)
     elapsed: float = 0.0
 
+    @cached_property
+    def guessed(self) -> dict[str, float]:
+        return like_their_kin(self.names, self.seconds)
+
     def opening(self) -> str:
         """What there is to do, before the first stage begins."""
         if not self.names:
@@ -74,10 +92,12 @@ class Countdown:
         known = sum(self.seconds.get(name, 0.0) for name in self.names)
         if not known:
             return f"{count}; no earlier run says how long it takes"
-        estimate = about(known * (self.slowness or 1.0))
+        estimate = about((known + sum(self.guessed.values())) * (self.slowness or 1.0))
         why = f"the last run took {about(known)}"
         if self.slowness is not None:
             why += f" on a machine {self.slowness:.2f} times as fast"
+        if self.guessed:
+            why += f", and new ones ({len(self.guessed)}) are taken to be like those"
         return f"{count}, about {estimate}: {why}"
 
     def begin(self, name: str, elapsed: float) -> str:
@@ -87,11 +107,13 @@ class Countdown:
         return f"stage {len(self.begun)} of {len(self.names)}: {name}{self._left()}"
 
     def _left(self) -> str:
-        rest = sum(self.seconds.get(name, 0.0) for name in self.names if name not in self.begun)
-        rest += self.seconds.get(self.begun[-1], 0.0)
+        rest = sum(map(self._took, set(self.names) - set(self.begun[:-1])))
         return f", about {about(rest * self._pace())} left" if rest else ""
+
+    def _took(self, name: str) -> float:
+        return self.seconds.get(name, self.guessed.get(name, 0.0))
 
     def _pace(self) -> float:
         """Times as long as then, by the stages that are over where there are enough of them."""
-        over = sum(self.seconds.get(name, 0.0) for name in self.begun[:-1])
+        over = sum(map(self._took, self.begun[:-1]))
         return self.elapsed / over if over >= _TELLING else self.slowness or 1.0

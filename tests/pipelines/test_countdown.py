@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.calibration import fixed_work
-from pipelines.orchestration.countdown import Countdown, about, recorded_seconds, slowness
+from pipelines.orchestration.countdown import (
+    Countdown,
+    about,
+    like_their_kin,
+    recorded_seconds,
+    slowness,
+)
 from pipelines.orchestration.graph import plan
 from pipelines.repro import repro
 from tests.pipelines.conftest import chain
@@ -50,6 +56,17 @@ def test_the_opening_scales_the_last_run() -> None:
     )
     assert "no earlier run" in Countdown(["code"], {}, 1.0).opening()
     assert "nothing to do" in Countdown([], SECONDS, 1.0).opening()
+
+
+def test_a_new_cell_of_a_matrix_is_taken_to_be_like_its_kin() -> None:
+    seconds = SECONDS | {"distill@sft": 60.0}
+    assert like_their_kin([*NAMES, "distill@new", "other@new"], seconds) == {"distill@new": 90.0}
+    countdown = Countdown(["distill@sft", "distill@skd", "distill@new"], seconds, 2.0)
+    assert countdown.opening() == (
+        "3 stages to run, about 9 min: the last run took 3 min on a machine 2.00 times as fast, "
+        "and new ones (1) are taken to be like those"
+    )
+    assert countdown.begin("distill@new", 0.0) == "stage 1 of 3: distill@new, about 9 min left"
 
 
 def test_what_is_left_follows_the_pace_of_the_stages_that_are_over() -> None:

@@ -28,10 +28,11 @@ from skd.engine.sequences import TokenExample, Vocabulary
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import precision
 from skd.results.runs import Validation
-from skd.training.loop import TrainingRun, prepare_steps, update
 from skd.training.methods import METHODS, ResponseSource
 from skd.training.optimiser import Trained
+from skd.training.run import TrainingRun
 from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.step import prepare_steps, update
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = Sampling()
@@ -151,7 +152,15 @@ def own_step(pair: BenchmarkPair, method: str, gamma: Any = "auto") -> Callable[
     def step() -> None:
         pair.student.train()
         first = next(prepare_steps(run, 0))
-        update(run, 0, first.batch, trained, 1e-6, Stopwatch(pair.student.device))
+        update(
+            run,
+            0,
+            first.batch,
+            first.batch.response_tokens,
+            trained,
+            1e-6,
+            Stopwatch(pair.student.device),
+        )
 
     return step
 

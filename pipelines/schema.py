@@ -27,10 +27,10 @@ from pipelines.settings.sweeps import Sweep
 from pipelines.yaml_text import read_yaml
 from skd.data.settings import Data
 from skd.errors import UserError
-from skd.models.settings import Budget, Models
+from skd.models.settings import Budget, Healing, LayersModel, Models, ProceduralModel
 from skd.settings import STRICT, Name, describe_errors, label
 from skd.training.methods import METHODS
-from skd.training.settings import Distill, MethodSettings, Sft, changed
+from skd.training.settings import Distill, MethodSettings, Optimisation, Sft, changed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,6 +64,7 @@ class Params:
         for name in self.experiment.test_sets:
             self._check_test_set(name)
         self._check_codes()
+        self._check_processes()
         for name in self.experiment.sweeps:
             row = self.sweeps[name]
             for value in row.values:
@@ -134,6 +135,45 @@ class Params:
                     f"rounded away when its merged weights are put in {held} again; set {first}: "
                     "bfloat16"
                 )
+
+    def _check_processes(self) -> None:
+        """Of every run that several processes share: each has a row, and what can be cut is cut."""
+        runtime = self.runtime
+        if runtime.processes == 1:
+            return
+        for path, run in self._trained().items():
+            rows, even = run.batch_size, runtime.shard is not None
+            if rows < runtime.processes or (even and rows % runtime.processes):
+                raise ValueError(
+                    f"{path}.batch_size is {rows}, and runtime.processes: {runtime.processes} "
+                    f"share its rows{', as many each with runtime.shard' if even else ''}; set "
+                    "another batch_size or fewer processes"
+                )
+            if even and isinstance(run, Optimisation):
+                if run.adapter is not None or run.weights in ("int8", "nf4"):
+                    raise ValueError(
+                        f"runtime.shard: {runtime.shard} cuts what the optimiser has of whole "
+                        f"weights, and {path}.adapter leaves it little; remove one of the two"
+                    )
+                if run.optimiser != "adamw":
+                    raise ValueError(
+                        f"{path}.optimiser: {run.optimiser} has codes of blocks that parts of "
+                        f"weights would cut; with runtime.shard: {runtime.shard} take adamw"
+                    )
+
+    def _trained(self) -> dict[str, Optimisation | ProceduralModel | Healing]:
+        """Where each kind of run is set -> its settings."""
+        found: dict[str, Any] = {
+            "sft.teacher": self.sft.teacher,
+            "sft.student": self.sft.student,
+            "distill.optimisation": self.distill.optimisation,
+            "models.teacher": self.models.teacher,
+            "models.student": self.models.student,
+        }
+        found |= {f"scaling.students.{name}": m for name, m in self.scaling.students.items()}
+        found |= {f"{path}.heal": m.heal for path, m in found.items() if isinstance(m, LayersModel)}
+        kinds = (Optimisation, ProceduralModel, Healing)
+        return {path: part for path, part in found.items() if isinstance(part, kinds)}
 
     def _check_cross_tokenizer(self) -> None:
         """Across two tokenizers runs only what needs no shared ids."""

@@ -107,6 +107,7 @@ def _training_stage(
         params.runtime,
         device,
         extra=1,
+        processes=params.runtime.processes,
     )
 
 
@@ -141,15 +142,19 @@ def _stage(
     runtime: Runtime,
     device: Device,
     extra: int = 0,
+    processes: int = 1,
 ) -> StagePlan:
-    """The largest runs may go side by side; the time is shared by what they keep busy."""
-    at_once = jobs_at_once(device.kind, runtime, device.cores, device.count, extra)
+    """The largest runs may go side by side; the time is shared by what they keep busy.
+
+    Each of the processes of a run is taken to need what one alone would.
+    """
+    at_once = jobs_at_once(device.kind, runtime, device.cores, device.count, extra, processes)
     on_cores = device.kind == "cpu"
     each = [peak for count, peak in zip(runs, peaks, strict=True) for _ in range(count)]
     each.sort(key=lambda peak: peak.bytes, reverse=True)
     together = min(at_once, len(each))
-    busy = min(together, device.cores if on_cores else device.count)
+    busy = min(together * processes, device.cores if on_cores else device.count)
     sharing = together if on_cores else min(together, runtime.per_device)
-    memory = sum(peak.bytes for peak in each[:sharing])
+    memory = sum(peak.bytes for peak in each[:sharing]) * (processes if on_cores else 1)
     shared = None if seconds is None else seconds / busy
     return StagePlan(name, len(each), prompts, tokens, each[0], together, memory, shared)

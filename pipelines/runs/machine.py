@@ -15,6 +15,7 @@ import torch
 
 from pipelines.runs.folders import BASE
 from pipelines.settings.runtime import Runtime
+from skd.errors import UserError
 from skd.models.folders import REFERENCE
 
 # Bytes of weights in fp32, of student and teacher: up to here a run is quicker on a core of its
@@ -41,35 +42,82 @@ class Machine:
         """Folder of resumable states and finished work"""
         return Path(self.runtime.scratch)
 
-    def places(self, extra: int = 0) -> list[str | None]:
-        """For each job that may run here at once: the accelerator that it sees, None for a core.
+    def places(self, extra: int = 0, processes: int = 1) -> list[str | None]:
+        """For each job that may run here at once: the accelerators that it sees, None for cores.
 
-        extra: as in `jobs_at_once`.
+        extra, processes: as in `jobs_at_once`.
         """
         if self.device.type == "cuda":
             if (self.runtime.teacher_device or "").startswith("cuda"):
-                return [None]  # one run at a time, which sees both devices
-            return device_places(visible_devices(), self.runtime.per_device)
-        return [None] * jobs_at_once(self.device.type, self.runtime, cores(), extra=extra)
+                return [None]  # one run at a time, which sees all devices
+            return device_places(visible_devices(), self.runtime.per_device, processes)
+        at_once = jobs_at_once(self.device.type, self.runtime, cores(), 1, extra, processes)
+        return [None] * at_once
+
+    def devices_of_processes(self) -> list[str | None]:
+        """The accelerators that each process of one run sees; None: it computes on cores.
+
+        Its own is its first, and what is left is for the teachers, by turns.
+
+        Raises:
+            UserError: there are fewer than processes.
+        """
+        size = self.runtime.processes
+        if self.device.type != "cuda":
+            return [None] * size
+        devices = visible_devices()
+        _require(devices, size)
+        own, others = devices[:size], devices[size:]
+        if not (self.runtime.teacher_device or "").startswith("cuda"):
+            return [*own]
+        if not others:
+            raise UserError(
+                f"runtime.teacher_device: {self.runtime.teacher_device}: {size} processes take the "
+                f"{size} accelerators that are seen, and none is left for their teacher; set fewer "
+                "runtime.processes, or teacher_device: offload"
+            )
+        return [f"{device},{others[rank % len(others)]}" for rank, device in enumerate(own)]
 
 
-def device_places(devices: Sequence[str], per_device: int) -> list[str | None]:
-    """Each device once, then each once again: few jobs have a device each."""
-    return [*devices] * per_device
+def device_places(devices: Sequence[str], per_device: int, processes: int = 1) -> list[str | None]:
+    """Each device once, then each once again: few jobs have a device each.
+
+    processes: of a job, which has as many devices, in a list as VISIBLE has it.
+    """
+    _require(devices, processes)
+    starts = range(0, len(devices) - processes + 1, processes)
+    places = [",".join(devices[start : start + processes]) for start in starts]
+    return [*places] * per_device
+
+
+def _require(devices: Sequence[str], processes: int) -> None:
+    if len(devices) < processes:
+        raise UserError(
+            f"runtime.processes: {processes} need an accelerator each, and {len(devices)} are seen "
+            f"here ({VISIBLE}); set it to {len(devices)}, or runtime.device: cpu"
+        )
 
 
 def jobs_at_once(
-    device: str, runtime: Runtime, cores: int, devices: int = 1, extra: int = 0
+    device: str,
+    runtime: Runtime,
+    cores: int,
+    devices: int = 1,
+    extra: int = 0,
+    processes: int = 1,
 ) -> int:
     """How many jobs run side by side: one per core and `extra`, unless the user says how many.
 
     On accelerators `runtime.per_device` on each. SKD_WORKERS is set by whoever runs several stages
     at once.
+
+    processes: of each job, which has a core or an accelerator for each.
     """
     if device != "cpu":
-        return devices * runtime.per_device
+        return max(1, devices // processes) * runtime.per_device
     asked = os.environ.get("SKD_WORKERS")
-    return int(asked) if asked else runtime.workers or cores + extra
+    at_once = int(asked) if asked else runtime.workers or cores + extra
+    return max(1, at_once // processes)
 
 
 def cores() -> int:

@@ -7,7 +7,7 @@ to know how a run trains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from skd.engine.pair import Pair
 from skd.engine.sequences import TokenExample
 from skd.models.encoding import Encoded
 from skd.results.runs import Preparation
-from skd.training.counts import RunCounts
+from skd.training.counts import RunCounts, spent
+from skd.training.decoding import teacher_responses
+from skd.training.group import Group
 from skd.training.methods import METHODS, ResponseSource
-from skd.training.responses import KnownResponses, teacher_responses
+from skd.training.responses import KnownResponses
 from skd.training.settings import DECODING
 from skd.training.teacher_cache import KeptStates, keep, pays
 
@@ -37,17 +39,17 @@ class Prepared:
     # The teacher's states at the responses trained on, and at the validation rows'; None: not kept
     kept: KeptStates | None
     kept_held_out: KeptStates | None
-    # Spent on the teacher's own responses
-    watch: Stopwatch
+    # By `Phase`, spent on the teacher's own responses
+    seconds: Mapping[str, float]
 
     def charge(self, counts: RunCounts) -> Preparation:
         """Add what was spent here to a run's counts; gives the part that no step repeats."""
         seconds, sampled = 0.0, 0
         if ResponseSource.TEACHER in self.known:
             examples = self.known[ResponseSource.TEACHER]
-            counts.spend(self.watch.seconds)
+            counts.spend(self.seconds)
             counts.teacher_tokens += sum(len(e.prompt) + len(e.response) for e in examples)
-            seconds, sampled = self.watch.total, sum(len(e.response) for e in examples)
+            seconds, sampled = sum(self.seconds.values()), sum(len(e.response) for e in examples)
         if self.kept_held_out is not None:
             counts.spend({Phase.VALIDATION: self.kept_held_out.seconds})
         if self.kept is not None:
@@ -66,25 +68,27 @@ def prepare(
     held_out: Encoded,
     crossing: Crossing | None,
     line: int,
+    group: Group,
 ) -> Prepared:
     """All of it. Across two tokenizers nothing is kept: the states are at other tokens.
 
     line: of the progress bar.
     """
     watch = Stopwatch(machine.device)
-    known = _known_responses(spec, machine, pair, encoded, crossing, line)
+    known = _known_responses(spec, machine, pair, encoded, crossing, line, group)
     watch.lap(Phase.TEACHER)
+    seconds = spent(watch, group)
     if crossing is not None:
-        return Prepared(known, None, None, watch)
+        return Prepared(known, None, None, seconds)
     optimisation = spec.distill.optimisation
     source = (
         ResponseSource.TEACHER if ResponseSource.TEACHER in known else ResponseSource.GROUND_TRUTH
     )
     uses = METHODS[spec.settings.method].known_share * optimisation.prompts
-    kept = _kept_states(spec, machine, pair, known[source], uses, line)
+    kept = _kept_states(spec, machine, pair, known[source], uses, line, group)
     uses = optimisation.validations * len(held_out.examples)
-    kept_held_out = _kept_states(spec, machine, pair, held_out.examples, uses, line)
-    return Prepared(known, kept, kept_held_out, watch)
+    kept_held_out = _kept_states(spec, machine, pair, held_out.examples, uses, line, group)
+    return Prepared(known, kept, kept_held_out, seconds)
 
 
 def _known_responses(
@@ -94,6 +98,7 @@ def _known_responses(
     encoded: Encoded,
     crossing: Crossing | None,
     line: int,
+    group: Group,
 ) -> KnownResponses:
     """The responses that are known before the first step: ground truth and, if asked for, the
     teacher's own, in the student's ids.
@@ -105,7 +110,8 @@ def _known_responses(
         assert pair.teacher is not None
         length = spec.task.budget.max_new_tokens
         asked = encoded.examples if crossing is None else crossing.asked
-        with rows_bar(f"{spec.name}: the teacher's responses", len(asked), machine, line) as bar:
+        what, own = f"{spec.name}: the teacher's responses", len(group.share(len(asked)))
+        with rows_bar(what, own, machine, line) as bar:
             made = teacher_responses(
                 pair.teacher,
                 asked,
@@ -115,6 +121,7 @@ def _known_responses(
                 DECODING[spec.settings.decoding],
                 spec.seed,
                 bar.update,
+                group,
             )
         known[ResponseSource.TEACHER] = (
             made if crossing is None else crossing.to_student(made, length)
@@ -129,8 +136,11 @@ def _kept_states(
     examples: Sequence[TokenExample],
     uses: float,
     line: int,
+    group: Group,
 ) -> KeptStates | None:
     """The teacher's states at these responses where keeping them pays, shared between runs.
+
+    The first process makes them, and the others read them then.
 
     uses: how often the run asks for the states of an example, over all examples.
     """
@@ -148,5 +158,10 @@ def _kept_states(
     )
     path = machine.scratch / f"teacher-{name}.safetensors"
     what = f"{spec.name}: the teacher's states"
+    if not group.first:
+        group.wait()
     with alone(path), rows_bar(what, len(examples), machine, line) as bar:
-        return keep(path, pair.teacher, examples, pair.vocabulary, rows, bar.update)
+        kept = keep(path, pair.teacher, examples, pair.vocabulary, rows, bar.update)
+    if group.first:
+        group.wait()
+    return kept

@@ -8,35 +8,38 @@ score validation outputs. Refuses to know stages.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.closure import code_of
 from pipelines.runs.crossing import Crossing, cross, other_tokenizer
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.machine import Machine
+from pipelines.runs.pairing import load_pair
 from pipelines.runs.preparing import prepare
+from pipelines.runs.ranks import together
 from pipelines.runs.scratch import fingerprint, key
 from skd.engine.generation import Generated
 from skd.engine.meter import peak_memory, reset_peak_memory
 from skd.engine.pair import Pair
-from skd.engine.positions import require_budget
+from skd.engine.shards import whole_state
 from skd.engine.sources import decoder_start
 from skd.files import write_folder
 from skd.metrics.primary import primary_score
-from skd.models.adapters import ADAPTER, add_adapter_, has_adapter, merge_, save_adapter
+from skd.models.adapters import ADAPTER, has_adapter, merge_, save_adapter
 from skd.models.encoding import Encoded, decode, encode
-from skd.models.folders import held_in
-from skd.models.loading import load_model, load_tokenizer
-from skd.models.pairs import common_vocabulary
+from skd.models.loading import load_tokenizer
 from skd.results.runs import Preparation, RunCost, TrainedRun
 from skd.training.counts import RunCounts
-from skd.training.loop import TrainingRun, train
+from skd.training.group import Group
+from skd.training.loop import train
+from skd.training.run import TrainingRun
 from skd.training.settings import Distill, MethodSettings
 from skd.training.validation import Validator
 
@@ -92,18 +95,19 @@ class RunSpec:
 
     def make(self, machine: Machine, folder: Path, line: int) -> TrainedRun:
         """Train it, or go on where it was interrupted."""
-        result = _train(self, machine, line, folder)
+        result = together(partial(_train, self, line=line, folder=folder), machine)
         for leftover in ("state", "best"):
             shutil.rmtree(folder / leftover, ignore_errors=True)
         return result
 
 
-def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedRun:
+def _train(spec: RunSpec, machine: Machine, group: Group, line: int, folder: Path) -> TrainedRun:
+    """In one process, or in each of several, of which the first leaves the files."""
     reset_peak_memory(machine.device)
     task, distill = spec.task, spec.distill
     tokenizer = load_tokenizer(spec.start_folder)
     pair, encoded, held_out, crossing = _read(spec, machine, tokenizer)
-    prepared = prepare(spec, machine, pair, encoded, held_out, crossing, line)
+    prepared = prepare(spec, machine, pair, encoded, held_out, crossing, line, group)
     bridge = None if crossing is None else crossing.bridge
     run = TrainingRun(
         settings=spec.settings,
@@ -121,16 +125,21 @@ def _train(spec: RunSpec, machine: Machine, line: int, folder: Path) -> TrainedR
             teacher=pair.teacher if bridge is None else None,
             kept=prepared.kept_held_out,
             bridge=bridge,
+            group=group,
         ),
         scratch=folder,
         kept=prepared.kept or {},
         bridge=bridge,
+        group=group,
         description=spec.name,
         progress=machine.runtime.progress,
         position=line,
     )
     counts = train(run)
-    write_folder(folder / MODEL, lambda target: _publish(pair.student, tokenizer, target))
+    weights = whole_state(pair.student)
+    if group.first:
+        publish = partial(_publish, pair.student, weights, tokenizer)
+        write_folder(folder / MODEL, publish)
     preparation = prepared.charge(counts)
     return _result(counts, preparation, encoded, peak_memory(machine.device))
 
@@ -143,7 +152,7 @@ def _read(
     """
     task = spec.task
     teacher_tokenizer = other_tokenizer(spec.teacher_folder, tokenizer)
-    pair = _load_pair(spec, machine, tokenizer, shares_ids=teacher_tokenizer is None)
+    pair = load_pair(spec, machine, tokenizer, shares_ids=teacher_tokenizer is None)
     reading = (task.prompt, tokenizer, task.budget, decoder_start(pair.student), pair.vocabulary)
     encoded = encode(task.train, *reading)
     rows = task.validation[: spec.distill.optimisation.validation_examples]
@@ -152,35 +161,6 @@ def _read(
         return pair, encoded, held_out, None
     crossing = cross(pair, tokenizer, teacher_tokenizer, task, encoded, held_out)
     return pair, crossing.encoded, crossing.held_out, crossing
-
-
-def _load_pair(
-    spec: RunSpec, machine: Machine, tokenizer: PreTrainedTokenizerBase, shares_ids: bool
-) -> Pair:
-    """The two models with the ids that the student emits, the teacher's too if it shares them."""
-    optimisation = spec.distill.optimisation
-    student = load_model(
-        spec.start_folder,
-        machine.device,
-        dropout=optimisation.dropout,
-        weights=optimisation.weights,
-    )
-    if optimisation.adapter is not None:
-        add_adapter_(student, optimisation.adapter, spec.seed)
-    require_budget(student, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
-    if spec.teacher_folder is None:
-        return Pair(student, None, common_vocabulary(tokenizer, student))
-    teacher = load_model(
-        spec.teacher_folder,
-        machine.device,
-        dtype=torch.float32 if machine.device.type == "cpu" else torch.bfloat16,
-        weights=held_in(spec.teacher_folder),
-        layers=machine.runtime.teacher_device,
-    )
-    require_budget(teacher, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
-    teacher.requires_grad_(False)
-    emitting = (student, teacher) if shares_ids else (student,)
-    return Pair(student, teacher, common_vocabulary(tokenizer, *emitting))
 
 
 def _metric(
@@ -195,12 +175,21 @@ def _metric(
     return measure
 
 
-def _publish(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A plain model folder; an adapter is merged into the weights, and kept beside them."""
+def _publish(
+    student: PreTrainedModel,
+    weights: Mapping[str, Tensor] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> None:
+    """A plain model folder; an adapter is merged into the weights, and kept beside them.
+
+    weights: of a student in parts; None: it holds its own.
+    """
     if has_adapter(student):
         save_adapter(student, folder / ADAPTER)
         merge_(student.to("cpu"))  # where weights that are no codes any more have room
-    save_model(student, tokenizer, folder)
+    student.save_pretrained(folder, state_dict=weights)
+    tokenizer.save_pretrained(folder)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

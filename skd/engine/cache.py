@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from skd.engine.graphs import Graph
 from skd.engine.positions import limits
+from skd.engine.shards import is_sharded
 from skd.engine.states import final_states
 
 
@@ -88,8 +89,9 @@ class CachedModel:
         self.cache = SlotCache(rows, slots)
         self.warm: set[int] = set()  # tokens per row of the passes that there have been
         self.graphs: dict[int, Graph] = {}  # by tokens per row
-        # A graph is of one device
-        self.spread = len({parameter.device for parameter in model.parameters()}) > 1
+        # A graph is of one device, and of weights that stay where they are
+        devices = {parameter.device for parameter in model.parameters()}
+        self.spread = len(devices) > 1 or is_sharded(model)
 
     def begin(self, tokens: Tensor, prompt_lengths: Tensor) -> None:
         """Fill the cache from prompts [B, T], right-padded; those of like length together.

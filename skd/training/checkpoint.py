@@ -15,26 +15,38 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from skd.engine.shards import gathered, own, own_part
 from skd.files import write_folder
+from skd.training.group import ALONE, Group
 from skd.training.optimiser import Trained
 
 _WEIGHTS, _MOMENTS, _COUNTS = "model.safetensors", "optimizer.safetensors", "counts.json"
 
 
-def save_state(target: Path, trained: Trained, counts: dict[str, Any]) -> None:
-    """Write weights, optimiser moments and what the run has counted, the step among it."""
+def save_state(
+    target: Path, trained: Trained, counts: dict[str, Any], group: Group = ALONE
+) -> None:
+    """Write weights, optimiser moments and what the run has counted, the step among it.
+
+    What is on disk does not depend on the number of processes; all of them call it.
+    """
+    held, state = list(trained.held.values()), trained.optimizer.state_dict()["state"]
+    weights = {
+        name: gathered(full, trained.held[name]).detach() for name, full in trained.full.items()
+    }
+    moments = {
+        f"{index}.{name}": gathered(value, held[index])
+        for index, values in state.items()
+        for name, value in values.items()
+    }
 
     def fill(folder: Path) -> None:
-        save_file(_plain(trained.full), folder / _WEIGHTS)
-        moments = {
-            f"{index}.{name}": value.contiguous()
-            for index, state in trained.optimizer.state_dict()["state"].items()
-            for name, value in state.items()
-        }
-        save_file(moments, folder / _MOMENTS)
+        _save(weights, folder / _WEIGHTS)
+        _save(moments, folder / _MOMENTS)
         (folder / _COUNTS).write_text(json.dumps(counts), encoding="utf-8")
 
-    write_folder(target, fill)
+    if group.first:
+        write_folder(target, fill)
 
 
 def load_state(source: Path, trained: Trained) -> dict[str, Any] | None:
@@ -42,27 +54,30 @@ def load_state(source: Path, trained: Trained) -> dict[str, Any] | None:
     if not source.exists():
         return None
     trained.restore(load_file(source / _WEIGHTS))
-    full = list(trained.full.values())
+    held, full = list(trained.held.values()), list(trained.full.values())
     # Not by `load_state_dict`, which would make codes of 8 bits floats
     for key, value in load_file(source / _MOMENTS).items():
         index, name = key.split(".", 1)
         parameter = full[int(index)]
-        trained.optimizer.state[parameter][name] = value.to(parameter.device)
+        part = own_part(value, held[int(index)]) if value.ndim else value
+        trained.optimizer.state[parameter][name] = part.to(parameter.device)
     counts: dict[str, Any] = json.loads((source / _COUNTS).read_text(encoding="utf-8"))
     return counts
 
 
-def save_weights(folder: Path, trained: Trained) -> None:
-    """Write the trained weights as the model reads them."""
-    save_file(_plain(trained.held), folder / _WEIGHTS)
+def save_weights(target: Path, trained: Trained, group: Group = ALONE) -> None:
+    """Write the trained weights as the model reads them; all processes call it."""
+    weights = {name: gathered(own(held), held) for name, held in trained.held.items()}
+    if group.first:
+        write_folder(target, lambda folder: _save(weights, folder / _WEIGHTS))
 
 
 def load_weights(folder: Path, trained: Trained) -> None:
     """Restore what `save_weights` wrote, one tensor after the other."""
     with safe_open(folder / _WEIGHTS, framework="pt") as file:  # type: ignore[no-untyped-call]
         for name, held in trained.held.items():
-            held.data.copy_(file.get_tensor(name))
+            own(held).copy_(own_part(file.get_tensor(name), held))
 
 
-def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous() for name, value in weights.items()}
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path)

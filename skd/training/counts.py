@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from skd.engine.meter import Phase
-from skd.engine.rollout import Rollout
+from skd.engine.meter import Phase, Stopwatch
 from skd.engine.sequences import TokenBatch
 from skd.results.runs import Validation
+from skd.training.group import Group
 from skd.training.responses import Responses
 
 
@@ -59,19 +59,15 @@ class RunCounts:
         for phase, spent in seconds.items():
             self.phases[phase] = self.phases.get(phase, 0.0) + spent
 
-    def count_batch(self, batch: TokenBatch, prompts: int) -> None:
-        """A batch was trained on."""
+    def count(self, step: StepCounts, prompts: int) -> None:
+        """A batch of so many prompts was trained on."""
         self.prompts += prompts
-        self.response_tokens += batch.response_tokens
-
-    def count_responses(self, responses: Responses) -> None:
-        """Responses were made, for one batch or for several."""
-        self.teacher_passes += responses.teacher_passes
-        self.teacher_tokens += responses.teacher_tokens
-        for rollout in responses.rollouts:
-            self.judged_tokens += judged_tokens(rollout)
-            self.replaced_tokens += rollout.replacements
-            self.student_sampled_tokens += rollout.cost.student_tokens
+        self.response_tokens += step.response_tokens
+        self.judged_tokens += step.judged_tokens
+        self.replaced_tokens += step.replaced_tokens
+        self.student_sampled_tokens += step.student_sampled_tokens
+        self.teacher_passes += step.teacher_passes
+        self.teacher_tokens += step.teacher_tokens
 
     def totals(self) -> dict[str, float]:
         """What the run has taken up to here: the axes on which methods are compared."""
@@ -93,27 +89,55 @@ class RunCounts:
         )
 
 
-def judged_tokens(rollout: Rollout) -> int:
-    """Emitted tokens of interleaved sampling; 0 for plain sampling."""
-    return 0 if rollout.batch.replaced is None else rollout.batch.response_tokens
+@dataclass(frozen=True)
+class StepCounts:
+    """What one step trained on, and what making its responses took; 0 where an earlier step did."""
+
+    rows: int
+    response_tokens: int
+    # Rollouts of interleaved sampling, and the tokens that they emitted
+    interleaved: int
+    judged_tokens: int
+    replaced_tokens: int
+    student_sampled_tokens: int
+    teacher_passes: int
+    teacher_tokens: int
+
+    @staticmethod
+    def of(batch: TokenBatch, responses: Responses | None) -> StepCounts:
+        """responses: those that were made at this step; None: an earlier step made them."""
+        rollouts = () if responses is None else responses.rollouts
+        judged = [rollout for rollout in rollouts if rollout.batch.replaced is not None]
+        return StepCounts(
+            rows=len(batch.tokens),
+            response_tokens=batch.response_tokens,
+            interleaved=len(judged),
+            judged_tokens=sum(rollout.batch.response_tokens for rollout in judged),
+            replaced_tokens=sum(rollout.replacements for rollout in judged),
+            student_sampled_tokens=sum(rollout.cost.student_tokens for rollout in rollouts),
+            teacher_passes=0 if responses is None else responses.teacher_passes,
+            teacher_tokens=0 if responses is None else responses.teacher_tokens,
+        )
+
+    def of_all(self, group: Group) -> StepCounts:
+        """The sums over the processes of a run."""
+        return StepCounts(*map(int, group.totals(dataclasses.astuple(self))))
+
+    def columns(self, seconds: float) -> dict[str, Any]:
+        """A step's acceptance rate (percent), mean response length and speed for the log."""
+        accepted = self.judged_tokens - self.replaced_tokens
+        rate = 100 * accepted / max(1, self.judged_tokens)
+        return {
+            "acceptance_rate": rate if self.interleaved else None,
+            "response_length": self.response_tokens / self.rows,
+            "tokens_per_second": self.response_tokens / seconds,
+        }
 
 
-def response_columns(
-    batch: TokenBatch, responses: Responses | None, seconds: float
-) -> dict[str, Any]:
-    """A step's acceptance rate (percent), mean response length and speed for the log.
-
-    responses: those that were made at this step; None: an earlier step made them.
-    """
-    rollouts = () if responses is None else responses.rollouts
-    judged = [rollout for rollout in rollouts if rollout.batch.replaced is not None]
-    emitted = sum(judged_tokens(rollout) for rollout in judged)
-    accepted = emitted - sum(rollout.replacements for rollout in judged)
-    return {
-        "acceptance_rate": 100 * accepted / max(1, emitted) if judged else None,
-        "response_length": batch.response_tokens / len(batch.tokens),
-        "tokens_per_second": batch.response_tokens / seconds,
-    }
+def spent(watch: Stopwatch, group: Group) -> dict[str, float]:
+    """Seconds by `Phase` of all processes together: what a step took of them, not how long."""
+    totals = group.totals([watch.seconds.get(phase, 0.0) for phase in Phase])
+    return {phase: seconds for phase, seconds in zip(Phase, totals, strict=True) if seconds}
 
 
 def open_log(path: Path, step: int) -> TextIO:

@@ -7,24 +7,23 @@ the optimiser.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from skd.engine.generation import Done, generate, unseen
 from skd.engine.meter import Phase, Stopwatch
 from skd.engine.pair import Pair
 from skd.engine.rollout import Rollout, uniform_noise
 from skd.engine.sampling import Interleaving, sample
 from skd.engine.seeding import generator
-from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
-from skd.engine.settings import Acceptance, Sampling
+from skd.engine.sequences import TokenBatch, TokenExample, collate
+from skd.engine.settings import Acceptance
 from skd.engine.states import batch_states, evaluating, states_width
 from skd.training.cross_tokenizer import Bridge
 from skd.training.methods import Method, ResponseSource
+from skd.training.rows import Key, PlannedRow, places_of, plan_rows
 from skd.training.settings import Distill
 
 # The responses that are known before the first step, by where they come from. Ground truth is
@@ -32,7 +31,6 @@ from skd.training.settings import Distill
 KnownResponses = Mapping[ResponseSource, Sequence[TokenExample]]
 # The teacher's states [len(response), d] where it predicts an example's response
 StatesByExample = Mapping[TokenExample, Tensor]
-Key = tuple[object, ...]
 
 # Training batches that go through the teacher together: its forward keeps neither activations nor
 # logits. On a CPU a rollout of `on_policy_kd` took a fifth less than with one (docs/adr/0013).
@@ -55,16 +53,6 @@ class Responses:
 
 
 @dataclass(frozen=True)
-class PlannedRow:
-    """One row of a batch: a prompt, and where its response comes from."""
-
-    prompt: int  # its place in the known responses
-    source: ResponseSource
-    otherwise: bool  # whether that is the method's second source
-    progress: float  # the share of the run that is done when it is trained on
-
-
-@dataclass(frozen=True)
 class Responder:
     """What the responses of a run are made with, at every step."""
 
@@ -82,20 +70,30 @@ class Responder:
     def rows_per_prompt(self) -> int:
         return 2 if self.method.paired else 1
 
-    def respond(self, prompts: Sequence[int], progress: Sequence[float], key: Key) -> Responses:
+    def respond(
+        self,
+        prompts: Sequence[int],
+        progress: Sequence[float],
+        key: Key,
+        own: Container[int] | None = None,
+    ) -> Responses:
         """Responses to these prompts, given by their places in the known responses.
 
-        The rows are in the prompts' order. The teacher scored every kept token of interleaved rows
-        while it verified them, and `kept` has its states at known responses, so that only the
-        other rows cost a forward pass of the teacher.
+        The rows are in the prompts' order, and none depends on the others. The teacher scored
+        every kept token of interleaved rows while it verified them, and `kept` has its states at
+        known responses, so that only the other rows cost a forward pass of the teacher.
 
         Args:
             progress: the share of the run that is done when each prompt's rows are trained on.
             key: names the random numbers of this step.
+            own: which of the prompts are asked for here; None: all.
         """
-        rows = plan_rows(self.method, prompts, progress, key)
+        planned = plan_rows(self.method, prompts, progress, key)
+        rows = planned
+        if own is not None:
+            rows = [row for row in planned if row.number // self.rows_per_prompt in own]
         watch = Stopwatch(self.pair.student.device)
-        rollouts = self._rollouts(rows, key)
+        rollouts = self._rollouts(rows, len(planned), key)
         for rollout in rollouts.values():
             watch.absorb(rollout.cost.watch.seconds, rest=Phase.DATA)
         batch = self._merge(rows, rollouts).to(self.pair.student.device)
@@ -113,14 +111,19 @@ class Responder:
             watch.lap(Phase.TEACHER)
         return Responses(batch, tuple(rollouts.values()), passes, tokens, watch.seconds)
 
-    def _rollouts(self, rows: Sequence[PlannedRow], key: Key) -> dict[ResponseSource, Rollout]:
-        """A rollout for each sampled source. A row's random numbers do not depend on the others."""
+    def _rollouts(
+        self, rows: Sequence[PlannedRow], count: int, key: Key
+    ) -> dict[ResponseSource, Rollout]:
+        """A rollout for each sampled source. A row's random numbers do not depend on the others.
+
+        count: rows of the whole rollout, of which these are some.
+        """
         rollouts = {}
         noise = None
         for source in dict.fromkeys(row.source for row in rows if row.source.sampled):
             if noise is None:
-                noise = uniform_noise(len(rows), self.max_new_tokens, generator(*key, "noise"))
-            places = _places(rows, source)
+                noise = uniform_noise(count, self.max_new_tokens, generator(*key, "noise"))
+            places = places_of(rows, source)
             asked = [rows[place] for place in places]
             rollouts[source] = sample(
                 self.pair.student,
@@ -128,7 +131,7 @@ class Responder:
                 self.pair.vocabulary,
                 self.distill.student_sampling,
                 self.max_new_tokens,
-                noise[:, places],
+                noise[:, [row.number for row in asked]],
                 self._interleaving(asked) if source is ResponseSource.INTERLEAVED else None,
                 self.distill.block_size,
             )
@@ -159,7 +162,7 @@ class Responder:
         examples = [self._example(row) for row in rows]
         for source, rollout in rollouts.items():
             responses = rollout.batch.responses()
-            for place, response in zip(_places(rows, source), responses, strict=True):
+            for place, response in zip(places_of(rows, source), responses, strict=True):
                 examples[place] = TokenExample(examples[place].prompt, response)
         batch = collate(examples, self.pair.vocabulary.pad)
         replaced = None
@@ -169,7 +172,7 @@ class Responder:
                 replaced = torch.zeros_like(batch.tokens, dtype=torch.bool)
             if rollout.batch.replaced is not None:
                 width = rollout.batch.tokens.shape[1]
-                replaced[_places(rows, source), :width] = rollout.batch.replaced
+                replaced[places_of(rows, source), :width] = rollout.batch.replaced
         return dataclasses.replace(batch, replaced=replaced, otherwise=marks)
 
     @torch.no_grad()
@@ -196,7 +199,7 @@ class Responder:
                 missing.discard(place)
         for source, rollout in rollouts.items():
             if (verified := rollout.batch.teacher_states) is not None:
-                places = _places(rows, source)
+                places = places_of(rows, source)
                 states[places, : verified.shape[1]] = verified
                 missing -= set(places)
         # Rows of like length go through the teacher side by side.
@@ -224,52 +227,3 @@ class Responder:
         """Rows of a pass of the teacher."""
         optimisation = self.distill.optimisation
         return _BATCHES_AT_ONCE * (optimisation.micro_batch_size or optimisation.batch_size)
-
-
-def plan_rows(
-    method: Method, prompts: Sequence[int], progress: Sequence[float], key: Key
-) -> list[PlannedRow]:
-    """Where each prompt's response comes from: one coin per prompt, of the run's own generator.
-
-    Each prompt is planned at its own progress, so that a rollout for several steps changes the
-    source at the very step that the method says. A paired method has two rows per prompt, side by
-    side.
-    """
-    first, second = (method.response, False), (method.otherwise, True)
-    asked = list(zip(prompts, progress, strict=True))
-    if method.paired:
-        return [
-            PlannedRow(prompt, *source, at) for prompt, at in asked for source in (first, second)
-        ]
-    coins = torch.rand(len(prompts), generator=generator(*key, "coin"), dtype=torch.float64)
-    return [
-        PlannedRow(prompt, *(first if at >= method.start and coin < method.coin else second), at)
-        for (prompt, at), coin in zip(asked, coins.tolist(), strict=True)
-    ]
-
-
-def _places(rows: Sequence[PlannedRow], source: ResponseSource) -> list[int]:
-    return [place for place, row in enumerate(rows) if row.source is source]
-
-
-def teacher_responses(
-    teacher: PreTrainedModel,
-    examples: Sequence[TokenExample],
-    vocabulary: Vocabulary,
-    max_new_tokens: int,
-    batch_size: int,
-    sampling: Sampling,
-    seed: int,
-    done: Done = unseen,
-) -> list[TokenExample]:
-    """The teacher's own responses to these examples' prompts, made once for a run.
-
-    done: as in `generate`.
-    """
-    prompts = [example.prompt for example in examples]
-    noise = uniform_noise(len(prompts), max_new_tokens, generator(seed, "seq_kd"))
-    generated = generate(
-        teacher, prompts, vocabulary, max_new_tokens, batch_size, sampling, noise, done
-    )
-    pairs = zip(prompts, generated.responses, strict=True)
-    return [TokenExample(prompt, tuple(response)) for prompt, response in pairs]

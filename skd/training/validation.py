@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from skd.engine.generation import Generated, generate
+from skd.engine.generation import Generated
 from skd.engine.sequences import TokenBatch, TokenExample, Vocabulary, collate
 from skd.engine.spans import Spans
 from skd.engine.states import batch_states, evaluating
 from skd.results.runs import Validation
 from skd.training.chunks import Predictions
 from skd.training.cross_tokenizer import Bridge, span_loss
+from skd.training.decoding import generate_together
+from skd.training.group import ALONE, Group
 from skd.training.losses import Terms, response_loss
 from skd.training.methods import CROSS_ENTROPY, DIVERGENCE
 from skd.training.responses import StatesByExample
@@ -41,21 +43,27 @@ class Validator:
     kept: StatesByExample | None = None
     # To a teacher that reads other ids; None: it reads the model's
     bridge: Bridge | None = None
+    # The processes that score a model together
+    group: Group = ALONE
 
     def __call__(self, model: PreTrainedModel) -> Validation:
         prompts = [example.prompt for example in self.examples]
-        generated = generate(model, prompts, self.vocabulary, self.max_new_tokens, self.batch_size)
+        generated = generate_together(
+            self.group, model, prompts, self.vocabulary, self.max_new_tokens, self.batch_size
+        )
         loss, kl = self._along_the_ground_truth(model)
-        return Validation(metric=self.measure(generated), loss=loss, kl=kl)
+        (metric,) = self.group.totals([self.measure(generated) if self.group.first else 0.0])
+        return Validation(metric=metric, loss=loss, kl=kl)
 
     @torch.no_grad()
     def _along_the_ground_truth(self, model: PreTrainedModel) -> tuple[float, float | None]:
         """Cross-entropy and KL(teacher ‖ model), nats per response token."""
         loss_sum = kl_sum = 0.0
-        tokens = 0
+        tokens = 0.0
+        examples = [self.examples[place] for place in self.group.share(len(self.examples))]
         with evaluating(model):
-            for start in range(0, len(self.examples), self.batch_size):
-                part = self.examples[start : start + self.batch_size]
+            for start in range(0, len(examples), self.batch_size):
+                part = examples[start : start + self.batch_size]
                 batch = collate(part, self.vocabulary.pad).to(model.device)
                 student = Predictions(model, batch_states(model, batch)[batch.predictors])
                 terms = Terms(CROSS_ENTROPY, Divergence(), batch.targets)
@@ -66,7 +74,8 @@ class Validator:
                 loss_sum += loss.item()
                 kl_sum += 0.0 if kl is None else kl.item()
                 tokens += batch.response_tokens
-        tokens = max(1, tokens)
+        loss_sum, kl_sum, tokens = self.group.totals([loss_sum, kl_sum, tokens])
+        tokens = max(1.0, tokens)
         untaught = self.teacher is None and self.bridge is None
         return loss_sum / tokens, None if untaught else kl_sum / tokens
 

@@ -212,6 +212,29 @@ def test_what_was_trained_beside_codes_is_not_put_in_them_again(first, then) -> 
         parse(raw)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "path", "value", "message"),
+    [
+        ({"processes": 13}, "report.margin", 1.0, "sft.teacher.batch_size is 12"),
+        ({"processes": 8, "shard": "fsdp"}, "report.margin", 1.0, "batch_size is 12.*as many"),
+        ({"processes": 2}, "models.teacher.batch_size", 1, "models.teacher.batch_size is 1"),
+        ({"processes": 2, "shard": "fsdp"}, "distill.optimisation.adapter", {}, "remove one"),
+        (
+            {"processes": 2, "shard": "fsdp"},
+            "distill.optimisation.optimiser",
+            "adamw_8bit",
+            "take adamw",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_share_is_named(runtime, path, value, message) -> None:
+    raw = changed(path, value)
+    parse(raw)
+    raw["runtime"] |= runtime
+    with pytest.raises(UserError, match=message):
+        parse(raw)
+
+
 @pytest.mark.parametrize("name", names(ROOT / "profiles"))
 def test_every_profile_is_valid(name) -> None:
     parse(yaml.safe_load(compose(name, ROOT / "profiles")))

@@ -13,6 +13,7 @@ from pipelines.runs import training
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.jobs import finish
 from pipelines.runs.machine import Machine
+from pipelines.runs.pairing import load_pair
 from pipelines.runs.progress import FINISHED, LOG
 from pipelines.runs.training import MODEL, RunSpec, save_model
 from skd.files import write_text
@@ -169,14 +170,10 @@ def test_beside_few_bits_it_is_merged_into_what_these_stand_for(weights, spec, m
 
 def test_a_teacher_is_held_as_its_folder_says(spec, machine) -> None:
     own = spec("skd")
-    plain = training._load_pair(
-        own, machine, load_tokenizer(own.start_folder), shares_ids=True
-    ).teacher
+    plain = load_pair(own, machine, load_tokenizer(own.start_folder), shares_ids=True).teacher
     name = own.key
     hold_in(own.teacher_folder, "nf4")
-    held = training._load_pair(
-        own, machine, load_tokenizer(own.start_folder), shares_ids=True
-    ).teacher
+    held = load_pair(own, machine, load_tokenizer(own.start_folder), shares_ids=True).teacher
     kinds = [{type(part) for part in model.modules()} for model in (plain, held)]
     assert [QuantisedLinear in kind for kind in kinds] == [False, True]
     assert own.key != name

@@ -21,11 +21,13 @@ from skd.files import write_folder
 from skd.results.runs import Validation
 from skd.training.checkpoint import load_state, save_state
 from skd.training.counts import RunCounts
-from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
+from skd.training.loop import train
 from skd.training.methods import METHODS, ResponseSource
 from skd.training.optimiser import Trained
+from skd.training.run import TrainingRun
 from skd.training.schedule import batch_indices
 from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.step import batch_loss, prepare_steps
 from skd.training.teacher_cache import keep
 from tests.reference import FORMULAS, written_loss
 from tests.tiny import SIZE, VOCABULARY, build, prompts

@@ -13,8 +13,10 @@ from skd.engine.pair import Pair
 from skd.engine.sequences import TokenExample, collate
 from skd.engine.settings import Acceptance, Sampling
 from skd.engine.states import batch_states
+from skd.training.decoding import teacher_responses
 from skd.training.methods import METHODS, Method, ResponseSource
-from skd.training.responses import Responder, Responses, plan_rows, teacher_responses
+from skd.training.responses import Responder, Responses
+from skd.training.rows import plan_rows
 from skd.training.settings import Distill, Optimisation
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 

@@ -15,9 +15,11 @@ from skd.engine.seeding import generator
 from skd.engine.sequences import TokenBatch, TokenExample
 from skd.engine.settings import Acceptance, Sampling
 from skd.results.runs import Validation
-from skd.training.loop import TrainingRun, prepare_steps, train
+from skd.training.loop import train
 from skd.training.methods import METHODS, ResponseSource
+from skd.training.run import TrainingRun
 from skd.training.settings import Distill, MethodSettings, Optimisation
+from skd.training.step import prepare_steps
 from tests.reference import interleaved
 from tests.tiny import SIZE, VOCABULARY, build, prompts
 

@@ -15,9 +15,10 @@ from skd.errors import UserError
 from skd.models.adapters import add_adapter_
 from skd.models.quantised import quantise_
 from skd.results.runs import Validation
-from skd.training import loop
-from skd.training.loop import TrainingRun, train
+from skd.training import checkpoint, loop
+from skd.training.loop import train
 from skd.training.methods import ResponseSource
+from skd.training.run import TrainingRun
 from skd.training.settings import Adapter, Distill, MethodSettings, Optimisation
 from tests.tiny import VOCABULARY, build, prompts
 
@@ -76,24 +77,24 @@ def equal(run: TrainingRun, weights: Weights) -> bool:
 def while_saving_the_state(monkeypatch, student) -> None:
     saved = loop.save_state
 
-    def save(target, trained, counts) -> None:
+    def save(target, trained, counts, group) -> None:
         if counts["step"] == 6:
             raise KilledError
-        saved(target, trained, counts)
+        saved(target, trained, counts, group)
 
     monkeypatch.setattr(loop, "save_state", save)
 
 
 def while_writing_the_best(monkeypatch, student) -> None:
     calls = iter(range(10))
-    write = loop.save_weights
+    write = checkpoint._save
 
-    def save(folder, trained) -> None:
-        write(folder, trained)
-        if next(calls) == 1:
+    def save(tensors, path) -> None:
+        write(tensors, path)
+        if path.parent.parent.name == "best" and next(calls) == 1:
             raise KilledError
 
-    monkeypatch.setattr(loop, "save_weights", save)
+    monkeypatch.setattr(checkpoint, "_save", save)
 
 
 def while_forgetting_the_former_best(monkeypatch, student) -> None:

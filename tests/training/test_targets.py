@@ -14,12 +14,14 @@ from skd.engine.sequences import TokenExample
 from skd.engine.settings import Acceptance
 from skd.engine.states import batch_states
 from skd.results.runs import Validation
-from skd.training import loop
+from skd.training import step as steps
 from skd.training.divergences import DIVERGENCES, logit_gradient
-from skd.training.loop import TrainingRun, batch_loss, prepare_steps, train
+from skd.training.loop import train
 from skd.training.losses import Terms, token_loss
 from skd.training.methods import DIVERGENCE, METHODS, Loss, ResponseSource
+from skd.training.run import TrainingRun
 from skd.training.settings import Distill, Divergence, MethodSettings, Optimisation
+from skd.training.step import batch_loss, prepare_steps
 from skd.training.teacher_cache import keep
 from tests.reference import FORMULAS
 from tests.tiny import SIZE, VOCABULARY, build, prompts
@@ -167,13 +169,13 @@ def test_vetos_target_is_the_teacher_times_a_power_of_the_student(name, veto) ->
 
 def test_vetos_power_falls_to_0_step_by_step(tmp_path, monkeypatch) -> None:
     seen = []
-    loss = loop.response_loss
+    loss = steps.response_loss
 
     def watched(terms, *rest):
         seen.append(terms.divergence.veto)
         return loss(terms, *rest)
 
-    monkeypatch.setattr(loop, "response_loss", watched)
+    monkeypatch.setattr(steps, "response_loss", watched)
     train(make_run(tmp_path, "on_policy_kd", Divergence(veto=0.8)))
     assert seen == pytest.approx([0.8, 0.6, 0.4, 0.2])
 

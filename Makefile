@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test safety audit smoke flow ui watch bench profile keep push plan lint clean
+.PHONY: help install repro test safety chaos audit smoke flow ui watch bench profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: $(READY)  ## lint, type-check and test
 
 safety: $(READY) ## the real commands on more than 1,000 malformed inputs (minutes)
 	SKD_INPUTS=1000 $(PY) -m pytest tests/safety
+
+chaos: $(READY) ## faults at random moments, each survived? (FAULTS=20, SEED=1, RECORD=file): docs/chaos.md
+	$(PY) -m chaos --faults $(or $(FAULTS),20) --seed $(or $(SEED),1) $(if $(RECORD),--record $(RECORD))
 
 audit: $(READY) ## known vulnerabilities of the pinned packages; asks the package index's service
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1

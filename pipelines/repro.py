@@ -1,20 +1,22 @@
 """`dvc repro` for people: mends what a killed one left, says how long it takes and what is left.
 
+DVC and its stages end with this process, whatever ends it.
 Arguments go to `dvc repro` as they are. DVC alone decides what runs; its output is shown as it is.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.orchestration.countdown import Countdown, recorded_seconds, slowness
-from pipelines.orchestration.graph import CODE_STAGE, plan
-from pipelines.orchestration.repair import repair
+from pipelines.orchestration.graph import CODE_STAGE, Stage, cache, plan
+from pipelines.orchestration.repair import let_end, repair
+from pipelines.orchestration.restorable import take_out_damaged
+from pipelines.orchestration.runner import Lifeline, start
 from pipelines.stages.code import write_code
 from pipelines.stages.command import run_command
 
@@ -23,28 +25,41 @@ _BEGINS = re.compile(r"^(?:Running stage|Stage) '([^']+)'(?::| is cached)")
 
 def repro(arguments: Sequence[str], root: Path) -> int:
     """Run it and give its status."""
+    let_end(root)
     for line in repair(root):
         print(line, file=sys.stderr)
-    countdown = _countdown(arguments, root)
+    stale = _stale(arguments, root)
+    for line in take_out_damaged(cache(root), root / "dvc.lock", [s.command for s in stale]):
+        print(line, file=sys.stderr)
+    names = [stage.name for stage in stale]
+    countdown = Countdown(names, recorded_seconds(root, names), slowness(root))
     print(countdown.opening(), flush=True)
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     began = time.monotonic()
-    # Bars go to standard error, which stays the terminal's.
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if begins := _BEGINS.match(line):
-                print(countdown.begin(begins[1], time.monotonic() - began))
-            print(line, end="", flush=True)
+    lifeline = Lifeline()
+    try:
+        # Bars go to standard error, which stays the terminal's.
+        with start(command, lifeline, cwd=root, stderr=None) as process:
+            try:
+                for line in process.stdout or ():
+                    if begins := _BEGINS.match(line):
+                        print(countdown.begin(begins[1], time.monotonic() - began))
+                    print(line, end="", flush=True)
+            except BaseException:  # KeyboardInterrupt, a reader of our output that is gone, …
+                lifeline.end()
+                process.wait()
+                raise
+    finally:
+        lifeline.close()
     return process.returncode
 
 
-def _countdown(arguments: Sequence[str], root: Path) -> Countdown:
+def _stale(arguments: Sequence[str], root: Path) -> list[Stage]:
+    """The stages that are to run."""
     write_code(root / "code", root)  # as the stage would, so that what is stale shows
     targets = [word for word in arguments if not word.startswith("-")]
     force = "--force" in arguments or "-f" in arguments
-    names = [stage.name for stage in plan(root, targets, force, [CODE_STAGE]) if not stage.fresh]
-    return Countdown(names, recorded_seconds(root, names), slowness(root))
+    return [stage for stage in plan(root, targets, force, [CODE_STAGE]) if not stage.fresh]
 
 
 def main() -> None:

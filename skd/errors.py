@@ -4,6 +4,9 @@ And how text from outside is shown: a file's contents must not steer the termina
 printed on, nor the page that quotes it.
 """
 
+import errno
+import re
+
 # Marks that reorder what stands beside them (Unicode 15, UAX #9); joiners of scripts are none
 _REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SHOWN = {
@@ -23,3 +26,42 @@ def printable(text: str) -> str:
     Tabs and ends of lines stay.
     """
     return text.translate(_SHOWN)
+
+
+# errno -> what is wrong, and what to do. Whatever was being written appears whole or not at all.
+_DISK = {
+    errno.ENOSPC: "the disk is full; free some of it (`make clean` forgets .scratch)",
+    errno.EDQUOT: "the quota of the disk is used up; free some of it",
+    errno.EFBIG: "the file is larger than may be written here; raise the limit (`ulimit -f`)",
+    errno.EROFS: "the folder is read-only; make it writable",
+    errno.EACCES: "there is no permission; make it writable",
+    errno.EPERM: "there is no permission; make it writable",
+}
+# As libraries in Rust write it at the end of a message of their own
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# As PyTorch's allocators of a device and of the host write it
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused, on the host or on a device."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in _MEMORY)
+    )
+
+
+def fault_of_the_machine(error: BaseException) -> str | None:
+    """A message for people where disk, memory or a killed process is the reason, else None."""
+    if isinstance(error, ChildProcessError):
+        return str(error)
+    if out_of_memory(error):
+        return (
+            f"out of memory ({error}): fewer rows at once (evaluate.batch_size, micro_batch_size), "
+            "smaller max_new_tokens, or docs/memory.md; what was finished is kept"
+        )
+    named = _OS_ERROR.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
+    if number not in _DISK:
+        return None
+    return f"{error}: {_DISK[number]}, and run the same command again"

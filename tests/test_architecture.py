@@ -44,8 +44,8 @@ def offenders(paths: list[Path], forbidden: set[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
-        ("skd", {"pipelines", "prefect", "dvc", "tests", "benchmarks"}),
-        ("pipelines", {"tests", "benchmarks"}),
+        ("skd", {"pipelines", "prefect", "dvc", "tests", "benchmarks", "chaos"}),
+        ("pipelines", {"tests", "benchmarks", "chaos"}),
         ("skd/tasks", {"torch", "transformers", "skd.models", "skd.engine.sampling"}),
         ("skd/report", {"torch", "transformers", "skd.models", "skd.training.loop"}),
         ("skd/data", {"torch", "transformers", "skd.models", "skd.training.loop"}),

@@ -27,8 +27,8 @@ def recorded_seconds(root: Path, names: Sequence[str]) -> dict[str, float]:
     for name in names:
         path = root / METRICS / f"{name.replace('@', '/')}.json"
         took = _took(path)
-        if took is not None:
-            seconds[name] = float(took["seconds"])
+        if took is not None and "seconds" in took:
+            seconds[name] = took["seconds"]
     return seconds
 
 
@@ -48,7 +48,7 @@ def slowness(root: Path) -> float | None:
     """How many times as long as the last run's machine this one takes; None: it was not timed."""
     took = _took(root / METRICS / "base.json")
     then = None if took is None else took.get("fixed_work")
-    return None if then is None else fixed_work() / float(then)
+    return None if then is None else fixed_work() / then
 
 
 def about(seconds: float) -> str:
@@ -60,10 +60,17 @@ def about(seconds: float) -> str:
 
 
 def _took(path: Path) -> Mapping[str, float] | None:
-    if not path.is_file():
+    try:
+        took: Mapping[str, float] = json.loads(path.read_bytes())["took"]
+        return {name: float(took[name]) for name in ("seconds", "fixed_work") if took.get(name)}
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # damaged, or it says nothing of it
         return None
-    took: Mapping[str, float] | None = json.loads(path.read_text(encoding="utf-8")).get("took")
-    return took
 
 
 @dataclass

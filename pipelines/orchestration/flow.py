@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipelines.orchestration import artifacts, graph, remote, repair, server, worktree
+from pipelines.orchestration import artifacts, graph, remote, repair, restorable, server, worktree
 from skd.errors import UserError, printable
 
 os.environ.update(server.PRIVATE)  # read when prefect is imported
@@ -154,6 +154,9 @@ def _bring_up(
         with closing(Board(root, max_workers or os.cpu_count() or 1, force)) as board:
             board.run([s for s in graph.plan(root, targets, force) if s.name == graph.CODE_STAGE])
             stages = graph.plan(root, targets, force)
+            stale = [stage.command for stage in stages if not stage.fresh]
+            for line in restorable.take_out_damaged(graph.cache(root), root / "dvc.lock", stale):
+                logger.warning(line)
             board.run(stages)
         if push:
             exchange.with_options(name="push", task_run_name="push")("push")
@@ -222,6 +225,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, words: list[str]) -> int:
+    repair.let_end(Path.cwd())
     for line in repair.repair(Path.cwd()):
         print(line, file=sys.stderr)
     graph.plan(Path.cwd(), options.target)  # a wrong target is told before a server starts

@@ -33,6 +33,13 @@ class Stage:
     timeout_seconds: float | None = None  # None: no limit
     retries: int = 0
     tags: tuple[str, ...] = ()
+    command: str = ""  # as dvc.lock has it
+
+
+def cache(root: Path) -> Path:
+    """Where DVC keeps what stages made."""
+    with closing(Repo(str(root), _wait_for_lock=True)) as repo:
+        return Path(repo.cache.local_cache_dir)
 
 
 def plan(
@@ -95,7 +102,9 @@ def _stages(
             and all(planned[name].fresh or name in settled for name in upstream)
         )
         settings = _settings(stage.addressing, stage.meta or {})
-        planned[stage.addressing] = Stage(stage.addressing, fresh, upstream, **settings)
+        planned[stage.addressing] = Stage(
+            stage.addressing, fresh, upstream, command=str(stage.cmd), **settings
+        )
     return list(planned.values())
 
 

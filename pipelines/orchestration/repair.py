@@ -15,6 +15,7 @@ import fcntl
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.orphans import is_dvc
 from skd.files import write_text
 
 # Whoever writes `dvc.lock` holds the first, whoever writes `rwlock` the second.
@@ -30,6 +32,8 @@ _GUARDS = ("lock", "rwlock.lock")
 _STAGE = re.compile(r"^  \S", re.MULTILINE)
 # Seconds. The system knows a process's start this well.
 _START_PRECISION = 2.0
+# Seconds. What ends a command with its caller (`runner.py`) is at its end by then.
+_ENDING = 16.0
 
 
 def repair(root: Path) -> list[str]:
@@ -137,9 +141,17 @@ def dvc_processes(root: Path) -> list[int]:
     return [
         process.pid
         for process in psutil.process_iter(["cmdline", "cwd"])
-        if "dvc" in [Path(word).name for word in (process.info["cmdline"] or [])[:4]]
+        if is_dvc(process.info["cmdline"])
         and _project(process.info["cwd"]) in (None, root.resolve())
     ]
+
+
+def let_end(root: Path, seconds: float = _ENDING) -> None:
+    """Wait for a DVC that works here: it may be ending, since whoever started it was killed."""
+    deadline = time.monotonic() + seconds
+    while (working := dvc_processes(root)) and time.monotonic() < deadline:
+        print(f"waiting for DVC to end (process {working[0]})", file=sys.stderr)
+        time.sleep(min(2.0, seconds))
 
 
 def _project(folder: str | None) -> Path | None:

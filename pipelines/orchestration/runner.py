@@ -77,8 +77,12 @@ def start(
     env: Mapping[str, str] | None = None,
     timeout_seconds: float | None = None,
     stdout: IO[str] | int = subprocess.PIPE,
+    stderr: int | None = subprocess.STDOUT,
 ) -> subprocess.Popen[str]:
-    """Start `command` under a supervisor, in a session of its own. `stdout` takes both streams."""
+    """Start `command` under a supervisor, in a session of its own.
+
+    stderr: by default it goes where `stdout` does; None: where the caller's goes.
+    """
     limit = "none" if timeout_seconds is None else str(timeout_seconds)
     return subprocess.Popen(
         # By path and with -P: no import depends on the working directory.
@@ -87,7 +91,7 @@ def start(
         env=env,
         stdin=lifeline.read,
         stdout=stdout,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
         errors="replace",

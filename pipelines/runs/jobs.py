@@ -8,6 +8,8 @@ know what jobs do, and which process or machine does them.
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -18,7 +20,8 @@ from pipelines.runs.machine import Machine
 from pipelines.runs.progress import FINISHED
 from pipelines.runs.scratch import alone
 from skd.files import write_text
-from skd.results.files import write_result
+from skd.results.files import text_of
+from skd.seals import damaged, seal
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", covariant=True)
@@ -51,8 +54,15 @@ def finish(job: Job[Result], machine: Machine, line: int = 0) -> Finished[Result
     folder = machine.scratch / job.key
     path = folder / FINISHED
     with alone(folder):
+        if path.exists() and (file := damaged(folder)):
+            print(f"{folder / file} is damaged or missing: made anew", file=sys.stderr)
+            shutil.rmtree(folder)
+            describe(job, machine.scratch)
         if not path.exists():
-            write_result(path, job.make(machine, folder, line))
+            text = text_of(job.make(machine, folder, line))
+            folder.mkdir(parents=True, exist_ok=True)
+            seal(folder, {FINISHED: text})
+            write_text(path, text)
     return Finished(TypeAdapter(job.kind).validate_json(path.read_bytes()), folder)
 
 

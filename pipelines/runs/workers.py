@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
@@ -38,7 +39,14 @@ def run_in_processes(
         wait(futures, return_when=FIRST_EXCEPTION)
         if any(future.done() and future.exception() for future in futures):
             pool.shutdown(cancel_futures=True)
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process of this stage was killed, perhaps by the system for want of memory: "
+                "what was finished is kept, run the same command again; where it happens again, "
+                "take fewer at once (runtime.workers, runtime.per_device)"
+            ) from None
 
 
 def _start_worker(threads: int, free: Any) -> None:

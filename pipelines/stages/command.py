@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines import BEGAN
+from pipelines.orphans import end_with_dvc
 from pipelines.parameters import read_parameters
-from skd.errors import UserError, printable
+from skd.errors import UserError, fault_of_the_machine, printable
 from skd.results.files import write_result
 from skd.results.took import Took
 
@@ -30,7 +31,12 @@ PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "dvc", "prefect", 
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command. A `UserError` is printed without a traceback and ends it with status 2."""
+    """Run a command. A `UserError` is printed without a traceback and ends it with status 2.
+
+    So is what a full disk or a read-only folder raises; that ends it with status 1, since the
+    input is right and another attempt may go well.
+    """
+    end_with_dvc()
     gc.freeze()  # what was imported stays, in the workers too
     _keep_freed_memory()
     try:
@@ -38,6 +44,12 @@ def run_command(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        message = fault_of_the_machine(error)
+        if message is None:
+            raise
+        print(f"error: {printable(message)}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)

@@ -28,6 +28,8 @@ from skd.training.run import TrainingRun
 from skd.training.schedule import learning_rate
 from skd.training.step import StepBatch, prepare_steps, update
 
+_BEST = "best"
+
 
 def train(run: TrainingRun) -> RunCounts:
     """Train the run's student in place, leaving it at its best validated weights.
@@ -36,13 +38,14 @@ def train(run: TrainingRun) -> RunCounts:
     together; each gives the counts of all.
 
     Raises:
-        UserError: the loss or the validation metric is not finite, or a process has no row.
+        UserError: the loss, its gradient or the validation metric is not finite, there is no
+            memory for one row, or a process has no row.
     """
     optimisation, student, group = run.optimisation, run.pair.student, run.group
     _check_shares(run)
     trained = Trained(student, optimisation)
     run.scratch.mkdir(parents=True, exist_ok=True)
-    stored = load_state(run.scratch / "state", trained)
+    stored = load_state(run.scratch / "state", trained, run.scratch / _BEST, group)
     counts = RunCounts.from_json(stored) if stored else RunCounts()
     log = _open_log(run, counts.step)
     student.train()
@@ -144,13 +147,13 @@ def _out_of_patience(run: TrainingRun, counts: RunCounts) -> bool:
 
 def _best_folder(run: TrainingRun, counts: RunCounts) -> Path:
     """Of the best weights: the step that they are of stands in the folder's name."""
-    return run.scratch / "best" / str(counts.best_step)
+    return run.scratch / _BEST / str(counts.best_step)
 
 
 def _forget(run: TrainingRun, keep: tuple[RunCounts, ...]) -> None:
     """Delete best weights that none of these counts names."""
     kept = {_best_folder(run, counts) for counts in keep}
-    for folder in set((run.scratch / "best").iterdir()) - kept:
+    for folder in set((run.scratch / _BEST).iterdir()) - kept:
         shutil.rmtree(folder)
 
 

@@ -16,6 +16,7 @@ from skd.results.runs import Validation
 from skd.training.cross_tokenizer import Bridge
 from skd.training.group import ALONE, Group
 from skd.training.methods import METHODS, Method
+from skd.training.out_of_memory import RowsAtOnce
 from skd.training.responses import KnownResponses, Responder, StatesByExample
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
@@ -46,6 +47,8 @@ class TrainingRun:
     progress: bool = False
     # Line of the progress bar
     position: int = 0
+    # Of a batch; fewer once memory has run out
+    rows_at_once: RowsAtOnce = field(default_factory=RowsAtOnce)
 
     @property
     def method(self) -> Method:

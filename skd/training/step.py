@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,12 +82,40 @@ def update(
         batch: this process's rows.
         tokens: response tokens of all processes' rows.
     """
+    rows = run.optimisation.micro_batch_size or len(batch.tokens)
+    make = partial(_gradients, run, step, batch, max(1, tokens), trained)
+    if is_sharded(run.pair.student):  # a pass that is made again would wait for the others
+        loss, kl = make(rows)
+    else:
+        loss, kl = run.rows_at_once.fitting(make, rows, run.description)
+    loss, kl = _summed(run.group, loss, kl)
+    watch.lap(Phase.LOSS)  # reading the loss has waited for the device
+    trained.sum_gradients(run.group)
+    norm = trained.clip(run.optimisation.clip, run.group)
+    for what, value in (("loss", loss), ("norm of its gradient", norm)):
+        if not math.isfinite(value):  # before it gets into the weights, and into a state
+            raise UserError(
+                f"{run.description}: the {what} is {value} at step {step + 1}; lower the learning "
+                "rate (distill.optimisation.learning_rate) or the gradient clip"
+            )
+    trained.step(rate)
+    row = {"loss": loss, "kl": kl, "learning_rate": rate, "grad_norm": norm}
+    watch.lap(Phase.OPTIMISER)
+    return row
+
+
+def _gradients(
+    run: TrainingRun, step: int, batch: TokenBatch, tokens: int, trained: Trained, rows: int
+) -> tuple[float, float | None]:
+    """Leave the gradients of this process's rows; gives their part of the loss and of the KL.
+
+    tokens, rows: what the sums are divided by, and the rows that go through the student at once.
+    """
     student = run.pair.student
-    tokens = max(1, tokens)
     loss, kl = 0.0, None
     trained.zero_grad()
     seed_dropout(student.device, run.seed, step, *run.group.name)
-    for micro in batch.split(run.optimisation.micro_batch_size):
+    for micro in batch.split(rows):
         if micro.response_tokens == 0:
             if is_sharded(student):  # the others wait for its part of the weights
                 (batch_states(student, micro.to(student.device)).sum() * 0.0).backward()
@@ -97,19 +126,7 @@ def update(
         (total / tokens).backward()
         loss += total.item() / tokens
         kl = kl if kl_sum is None else (kl or 0.0) + kl_sum.item() / tokens
-    loss, kl = _summed(run.group, loss, kl)
-    if not math.isfinite(loss):
-        raise UserError(
-            f"{run.description}: the loss is {loss}; lower the learning rate "
-            f"(distill.optimisation.learning_rate) or the gradient clip"
-        )
-    watch.lap(Phase.LOSS)  # reading the loss has waited for the device
-    trained.sum_gradients(run.group)
-    norm = trained.clip(run.optimisation.clip, run.group)
-    trained.step(rate)
-    row = {"loss": loss, "kl": kl, "learning_rate": rate, "grad_norm": norm}
-    watch.lap(Phase.OPTIMISER)
-    return row
+    return loss, kl
 
 
 def _summed(group: Group, loss: float, kl: float | None) -> tuple[float, float | None]:

@@ -8,12 +8,13 @@ what names a cache and where it lies is the caller's business.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -81,12 +82,12 @@ def keep(
     rows_at_once: int,
     done: Done = unseen,
 ) -> KeptStates:
-    """Read the file at `path`, making it first where it is missing; it appears whole.
+    """Read the file at `path`, making it first where it is missing or cut off; it appears whole.
 
     Not for two processes at once: the caller keeps them apart. `done` is told of rows that have
     their states.
     """
-    if not path.exists():
+    if not _readable(path):
         watch = Stopwatch(teacher.device)
         states = _make(teacher, examples, vocabulary, rows_at_once, done)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,18 @@ def keep(
         save_file({"states": states}, partial, metadata={"seconds": f"{watch.total:.3f}"})
         partial.replace(path)
     return KeptStates(path, examples, rows_at_once)
+
+
+def _readable(path: Path) -> bool:
+    """Whether the file is there with all that its head promises."""
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            return "states" in file.keys()  # noqa: SIM118 - no mapping
+    except FileNotFoundError:
+        return False
+    except SafetensorError as error:
+        print(f"{path} is damaged ({error}): made anew", file=sys.stderr)
+        return False
 
 
 def _make(

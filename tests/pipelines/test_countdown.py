@@ -47,6 +47,16 @@ def test_a_machine_is_as_slow_as_its_fixed_work(tmp_path) -> None:
     assert fixed_work() > 0
 
 
+@pytest.mark.parametrize(
+    "text", ["", '{"took": {"sec', "[]", "null", '{"took": 3}', '{"took": {"seconds": "x"}}', "\0"]
+)
+def test_a_damaged_file_of_metrics_says_nothing_of_seconds(tmp_path, text) -> None:
+    record(tmp_path, "base", 60.0)
+    (tmp_path / "metrics" / "base.json").write_text(text)
+    assert recorded_seconds(tmp_path, NAMES) == {}
+    assert slowness(tmp_path) is None
+
+
 def test_the_opening_scales_the_last_run() -> None:
     assert Countdown(NAMES, SECONDS, 1.5).opening() == (
         "4 stages to run, about 6 min: the last run took 4 min on a machine 1.50 times as fast"

@@ -165,3 +165,25 @@ def test_a_key_that_cannot_be_made_says_why(
     with pytest.raises(UserError, match=message):
         command.main([run.key])
     assert not (Path(".scratch") / run.key / FINISHED).exists()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "gone"])
+def test_finished_work_that_was_damaged_is_made_anew(damage, jobs, tmp_path, capfd) -> None:
+    """Whatever file it is: the outputs of the job, its log, or what says that it is finished."""
+    machine = machine_in(tmp_path)
+    job = jobs[0]
+    done = finish(job, machine)
+    names = sorted(p.name for p in done.folder.rglob("*") if p.is_file())
+    weights = (done.folder / MODEL / "model.safetensors").read_bytes()
+    for name in {"model.safetensors", "config.json", LOG, FINISHED, "seal.json"} & {*names}:
+        (path,) = done.folder.rglob(name)
+        if damage == "gone" and name == FINISHED:
+            continue  # it says that the work is done
+        path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-2])
+        again = finish(job, machine)
+        assert "made anew" in capfd.readouterr().err
+        assert (again.folder / MODEL / "model.safetensors").read_bytes() == weights
+        assert again.result.validation == done.result.validation
+        assert (again.folder / JOB).exists()
+    finish(job, machine)
+    assert "made anew" not in capfd.readouterr().err

@@ -201,3 +201,24 @@ def test_workers_end_when_their_parent_is_killed(tmp_path) -> None:
     parent.stdout.close()
     _gone, alive = psutil.wait_procs(children, timeout=WATCHDOG)
     assert not alive
+
+
+@dataclass(frozen=True)
+class Victim:
+    """Is killed, as by a system without memory."""
+
+    name: str
+    kind: ClassVar = int
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    def make(self, _machine: Machine, _folder: Path, _line: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+def test_a_killed_worker_is_one_message_with_a_remedy(tmp_path) -> None:
+    with pytest.raises(ChildProcessError, match=r"run the same command again.*runtime\.workers"):
+        run_jobs([Victim("a"), Victim("b")], machine_in(tmp_path, workers=2))

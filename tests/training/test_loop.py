@@ -330,7 +330,7 @@ def test_a_state_comes_back_as_it_was(tmp_path, weights, optimiser) -> None:
         parameter.grad = torch.ones_like(parameter)
     trained.step(0.1)
     save_state(tmp_path / "state", trained, RunCounts(step=7, best_metric=2.5).to_json())
-    counts = load_state(tmp_path / "state", restored)
+    counts = load_state(tmp_path / "state", restored, tmp_path / "best")
     assert RunCounts.from_json(counts) == RunCounts(step=7, best_metric=2.5)
     for kind in ("held", "full"):
         own, other = getattr(trained, kind), getattr(restored, kind)

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{number + 1}: {row['fault']}, {row['command']}: {row['outcome']}", flush=True)
         if "why" in row:
             print(row["why"], flush=True)
-    rows = [row for row in read(options.record) if row["seed"] == options.seed]
+    rows = read(options.record)
     print(page.summary(rows))
     if options.record.resolve() == RECORD:
         page.write(rows)

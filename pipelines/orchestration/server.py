@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,13 +63,32 @@ def running(port: int | None = None) -> Iterator[str]:
             env=os.environ | PRIVATE | {"PREFECT_UI_API_URL": f"{url}/api"},
             stdout=log,
         )
+    wanted = threading.Event()
+    wanted.set()
     try:
         _wait_until_healthy(port, server)
+        threading.Thread(target=_watch, args=(server, wanted), daemon=True).start()
         yield url
     finally:
+        wanted.clear()
         lifeline.end()
         server.wait()
         lifeline.close()
+
+
+def _watch(server: subprocess.Popen[str], wanted: threading.Event) -> None:
+    """End this process, and with it what talks to the server, where the server ends before.
+
+    A flow that has lost its server tries for minutes to reach it and fails in the end.
+    """
+    server.wait()
+    if wanted.is_set():
+        print(
+            f"the Prefect server has ended before its time (its output is in {LOG}): what finished "
+            "is kept, run the same command again",
+            file=sys.stderr,
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _usable(port: int | None) -> int:

@@ -36,7 +36,7 @@ from skd.models.layers import keep_layers
 from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget, Healing, LayersModel, StudentModel
-from skd.results.files import read_result, write_result
+from skd.results.files import first_complaint, write_result
 from skd.results.layers import LayerChoice, LayerRounds, LeftOut
 from skd.training.settings import Distill, MethodSettings, Optimisation
 

@@ -26,6 +26,7 @@ from skd.errors import UserError
 from skd.files import write_text
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.settings import Budget, ProceduralModel
+from skd.seals import SEAL
 from skd.training.settings import Distill, MethodSettings, Optimisation
 from tests.tiny import machine_in
 
@@ -138,7 +139,7 @@ def test_a_run_made_by_the_command_is_the_one_made_in_process(
     there = Path(".scratch") / run.key
     for file in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (there / MODEL / file).read_bytes() == (here.folder / MODEL / file).read_bytes()
-    assert {path.name for path in there.iterdir()} == {JOB, FINISHED, LOG, MODEL}
+    assert {path.name for path in there.iterdir()} == {JOB, FINISHED, LOG, MODEL, SEAL}
     result = TypeAdapter(run.kind).validate_json((there / FINISHED).read_bytes())
     apart = {"cost": here.result.cost, "preparation": here.result.preparation}  # seconds
     assert dataclasses.replace(result, **apart) == here.result

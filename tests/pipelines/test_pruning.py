@@ -135,6 +135,14 @@ def test_an_interrupted_choice_goes_on_and_a_smaller_student_from_a_larger(
     assert larger.left_out == wanted.left_out[:2]
 
 
+def test_rounds_whose_file_was_cut_off_are_made_anew(cut, machine, capsys) -> None:
+    wanted = cut(settings())
+    (path,) = machine.scratch.glob("layers-*.json")
+    path.write_text(path.read_text()[:-9])
+    assert cut(settings()) == wanted
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
 def test_layers_named_by_hand_are_told_without_a_choice(cut) -> None:
     choice = cut(settings(count=None, keep=[0, 3]))
     assert (choice.kept, choice.importance, choice.left_out) == ([0, 3], [], [])

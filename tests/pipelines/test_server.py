@@ -75,3 +75,34 @@ def test_the_server_listens_on_loopback_alone(
         }
     assert {place.ip for place in places} == {"127.0.0.1"}
     assert int(url.rpartition(":")[2]) in {place.port for place in places}
+
+
+OWNER = """
+import sys
+from pipelines.orchestration import server
+with server.running() as url:
+    print(url, flush=True)
+    sys.exit(server.call(["stubborn"], url))
+"""
+
+
+def test_what_talks_to_a_server_ends_when_the_server_is_gone(tmp_path) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        "import time\nprint('here', flush=True)\ntime.sleep(600)\n"
+    )
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OWNER],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+    wait_for(lambda: "here" in (tmp_path / "said").read_text())
+    below = psutil.Process(process.pid).children(recursive=True)
+    servers = [one for one in below if {"prefect", "server", "start"} <= {*one.cmdline()}]
+    assert servers
+    servers[-1].kill()  # those before it wait for it
+    assert process.wait(600) != 0
+    assert "the Prefect server has ended" in (tmp_path / "said").read_text()
+    wait_for(lambda: processes_in(tmp_path) == [])

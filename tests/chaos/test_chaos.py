@@ -41,7 +41,8 @@ def experiment(root: Path, **changes: str) -> Path:
         (root / name).write_text(text)
     hashes = {"models/a": str(hash(changes.get("models/a/weights.txt"))), "metrics/a.json": "1"}
     outs = [{"path": path, "md5": digest} for path, digest in hashes.items()]
-    outs += [{"path": path, "md5": "2"} for path in ("logs", "reports")]
+    shown = ("logs/a.csv", "reports/results.csv", "reports/report.md")
+    outs += [{"path": path, "md5": str(hash(changes.get(path)))} for path in shown]
     (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"a": {"outs": outs}}}))
     return root
 

@@ -24,6 +24,8 @@ from chaos.same import differences
 from pipelines import profile
 
 PREPARE = "prepare@summarization"
+# DVC's own use of pygtrie.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
 
 
 # ------------------------------------------------------------------------ what is equal

@@ -61,10 +61,11 @@ def dvc_at_work(root: Path) -> Iterator[subprocess.Popen[bytes]]:
         wait_for(lambda: (root / "started").exists())
         yield process
     finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()  # first, since it tidies up where its command ends
         process.wait()
+        for child in children:
+            child.kill()
 
 
 def sleeping_chain() -> Stages:

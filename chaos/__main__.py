@@ -48,7 +48,7 @@ def _attempt(project: Project, name: str, drawn: random.Random) -> dict[str, Any
     row = {"stage": stage, "command": "make repro" if case.whole else f"repro {stage}"}
     files.unmount(case)
     try:
-        with cleared(case.work):
+        with cleared(case):
             row["did"] = fault.strike(case)
             case.repeat()
             found = differences(case.work, project.end, case.stages, fault.rounding)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -96,6 +96,7 @@ class Case:
     # The rest of the graph is run, too; else the stage alone
     whole: bool
     drawn: random.Random
+    commands: list[Command] = field(default_factory=list)
 
     @property
     def work(self) -> Path:
@@ -130,7 +131,8 @@ class Case:
         return [sys.executable, "-m", "pipelines.repro", self.stage]
 
     def start(self, words: Sequence[str] | None = None, **more: str) -> Command:
-        return Command(words or self.words, self.work, self.log, **more)
+        self.commands.append(Command(words or self.words, self.work, self.log, **more))
+        return self.commands[-1]
 
     def start_spoilt(self, fault: str, number: int) -> Command:
         """With a fault inside its processes, of `chaos/inside`."""
@@ -158,13 +160,15 @@ def tail(text: str, lines: int = 12) -> str:
 
 
 @contextlib.contextmanager
-def cleared(work: Path) -> Iterator[None]:
-    """Whatever still works in the folder afterwards is ended: it was started there by a fault."""
+def cleared(case: Case) -> Iterator[None]:
+    """Whatever still works in the project afterwards is ended: it was started there by a fault."""
     try:
         yield
     finally:
         for process in psutil.process_iter(["cwd"]):
             here = process.info["cwd"]
-            if here and Path(here).is_relative_to(work) and process.pid != os.getpid():
+            if here and Path(here).is_relative_to(case.work) and process.pid != os.getpid():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+        for command in case.commands:
+            command.end()

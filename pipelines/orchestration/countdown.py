@@ -63,14 +63,8 @@ def _took(path: Path) -> Mapping[str, float] | None:
     try:
         took: Mapping[str, float] = json.loads(path.read_bytes())["took"]
         return {name: float(took[name]) for name in ("seconds", "fixed_work") if took.get(name)}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ):  # damaged, or it says nothing of it
-        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # missing, damaged, or it says nothing of it
 
 
 @dataclass

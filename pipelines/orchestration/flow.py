@@ -31,6 +31,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
+from pipelines.orchestration.arguments import parse
 from pipelines.orchestration.board import Board
 from pipelines.orchestration.publishing import publish, publish_comparison
 
@@ -194,7 +195,7 @@ def _deployment(what: Flow[..., Any], name: str, **settings: Any) -> RunnerDeplo
 # ------------------------------------------------------------------------ command line
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    options = parse(words)
+    options = parse(words, __doc__)
     # Ignored signals are inherited (`nohup`, `&` in a script), and this one asks for the end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -205,23 +206,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cancelled: what finished is kept, the rest runs next time", file=sys.stderr)
         return 130
-
-
-def parse(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.orchestration.flow", description=__doc__
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run the flow once, with a server of its own if need be")
-    run.add_argument("--target", action="append", help="a stage; may be repeated")
-    run.add_argument("--force", action="store_true", help="run fresh stages too")
-    run.add_argument("--max-workers", type=int, help="stages side by side; default: one per core")
-    run.add_argument("--pull", action="store_true", help="bring what is missing from the remote")
-    run.add_argument("--push", action="store_true", help="put what was made into the remote")
-    ui = commands.add_parser("ui", help="a server with the UI and the flows in it, until Ctrl-C")
-    ui.add_argument("--port", type=int, default=4200)
-    commands.add_parser("serve", help="offer the flows to the server at PREFECT_API_URL")
-    return parser.parse_args(words)
 
 
 def _run(options: argparse.Namespace, words: list[str]) -> int:

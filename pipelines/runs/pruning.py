@@ -8,10 +8,12 @@ and never reads a validation or test split.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -108,7 +110,7 @@ def _choose(
     """
     layers = layer_count(model)
     with alone(path):
-        known = read_result(path, LayerRounds, "base").rounds if path.exists() else []
+        known = _known_rounds(path)
         rounds = known[:count]
         passes = [(layers - done) * len(calibration.batches) for done in range(count)]
         with tqdm(
@@ -123,6 +125,17 @@ def _choose(
                 rounds.append(losses_without_each(model, kept, calibration, bar.update))
                 write_result(path, LayerRounds(rounds))
     return rounds
+
+
+def _known_rounds(path: Path) -> list[dict[int, float]]:
+    """Of an earlier choice; none where its file is missing or damaged."""
+    try:
+        return TypeAdapter(LayerRounds).validate_json(path.read_bytes()).rounds
+    except FileNotFoundError:
+        return []
+    except ValidationError as error:
+        print(f"{path} is damaged ({first_complaint(error)}): made anew", file=sys.stderr)
+        return []
 
 
 def _left(layers: int, rounds: Sequence[dict[int, float]]) -> list[int]:

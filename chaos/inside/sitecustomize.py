@@ -19,20 +19,20 @@ from types import ModuleType
 from typing import Any
 
 
-def no_number(loop: Any, step: int) -> None:
+def no_number(module: Any, step: int) -> None:
     """The loss of one step is no number."""
-    loss = loop.batch_loss
+    loss = module.batch_loss
 
     def spoilt(run: Any, batch: Any, progress: float) -> Any:
         total, kl = loss(run, batch, progress)
         return (total * float("nan") if progress * run.optimisation.steps >= step else total), kl
 
-    loop.batch_loss = spoilt
+    module.batch_loss = spoilt
 
 
-def no_memory_once(loop: Any, step: int) -> None:
+def no_memory_once(module: Any, step: int) -> None:
     """Memory is refused in one step, once."""
-    loss, left = loop.batch_loss, [1]
+    loss, left = module.batch_loss, [1]
 
     def refused(run: Any, batch: Any, progress: float) -> Any:
         if progress * run.optimisation.steps >= step and left:
@@ -40,19 +40,19 @@ def no_memory_once(loop: Any, step: int) -> None:
             raise MemoryError
         return loss(run, batch, progress)
 
-    loop.batch_loss = refused
+    module.batch_loss = refused
 
 
-def no_memory(loop: Any, rows: int) -> None:
+def no_memory(module: Any, rows: int) -> None:
     """Memory is refused to more than so many rows at once."""
-    loss = loop.batch_loss
+    loss = module.batch_loss
 
     def refused(run: Any, batch: Any, progress: float) -> Any:
         if len(batch.tokens) > rows:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return loss(run, batch, progress)
 
-    loop.batch_loss = refused
+    module.batch_loss = refused
 
 
 def clock(_module: ModuleType, seed: int) -> None:
@@ -69,9 +69,9 @@ def clock(_module: ModuleType, seed: int) -> None:
 
 # name: (module that is changed, how)
 FAULTS: dict[str, tuple[str, Callable[[Any, int], None]]] = {
-    "no_number": ("skd.training.loop", no_number),
-    "no_memory_once": ("skd.training.loop", no_memory_once),
-    "no_memory": ("skd.training.loop", no_memory),
+    "no_number": ("skd.training.step", no_number),
+    "no_memory_once": ("skd.training.step", no_memory_once),
+    "no_memory": ("skd.training.step", no_memory),
     "clock": ("time", clock),
 }
 

@@ -106,7 +106,7 @@ def test_the_clock_of_a_struck_process_jumps() -> None:
 
 
 def test_memory_is_refused_to_a_struck_process() -> None:
-    code = "from skd.training import loop; print(loop.batch_loss.__qualname__)"
+    code = "from skd.training import step; print(step.batch_loss.__qualname__)"
     assert "refused" in spoilt("no_memory", 1, code)
     assert "spoilt" in spoilt("no_number", 1, code)
 

@@ -24,6 +24,7 @@ from pipelines.settings.runtime import Runtime
 from skd.errors import UserError
 from skd.files import write_text
 from skd.models.loading import load_model
+from skd.seals import SEAL
 from skd.training.group import Group
 from tests.pipelines.test_training import machine, spec  # noqa: F401 (fixtures)
 from tests.tiny import machine_in
@@ -51,7 +52,7 @@ def test_a_run_leaves_the_same_whoever_trains_it(method, shard, spec, machine, t
         assert getattr(one.result, name) == getattr(many.result, name), name
     assert many.result.validation.metric == one.result.validation.metric
     assert many.result.validation.loss == pytest.approx(one.result.validation.loss, rel=1e-5)
-    assert {path.name for path in many.folder.iterdir()} == {FINISHED, LOG, MODEL}
+    assert {path.name for path in many.folder.iterdir()} == {FINISHED, LOG, MODEL, SEAL}
     losses = [
         [json.loads(line)["loss"] for line in (run.folder / LOG).read_text().splitlines()]
         for run in (one, many)

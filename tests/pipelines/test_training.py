@@ -22,6 +22,7 @@ from skd.models.loading import load_model, load_tokenizer
 from skd.models.procedural import procedural_model, train_tokenizer
 from skd.models.quantised import QuantisedLinear, dequantise_
 from skd.models.settings import Budget, ProceduralModel
+from skd.seals import SEAL
 from skd.training.methods import METHODS, ResponseSource
 from skd.training.settings import Adapter, Distill, MethodSettings, Optimisation
 from tests.tiny import machine_in
@@ -92,7 +93,7 @@ def test_every_method_leaves_a_model_its_log_and_whole_counts(method, spec, mach
     assert (result.teacher_passes > 0) == row.needs_teacher
     assert (result.validation.kl is not None) == (method != "sft")
     assert (result.acceptance_rate is not None) == (ResponseSource.INTERLEAVED in row.sources)
-    assert {path.name for path in run.folder.iterdir()} == {FINISHED, LOG, MODEL}
+    assert {path.name for path in run.folder.iterdir()} == {FINISHED, LOG, MODEL, SEAL}
 
 
 def test_a_finished_run_is_found_and_not_trained_again(spec, machine, monkeypatch) -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from skd.errors import UserError
-from skd.training import loop
-from skd.training.loop import TrainingRun, train
+from skd.training import step
+from skd.training.loop import train
 from skd.training.out_of_memory import RowsAtOnce
+from skd.training.run import TrainingRun
 from tests.training.test_loop import make_run, weights
 
 REFUSALS = [
@@ -23,7 +24,7 @@ REFUSALS = [
 
 def refuse(monkeypatch, when) -> list[int]:
     """No memory for batches of which `when(rows, calls)` is true; gives the sizes that had some."""
-    loss, calls, done = loop.batch_loss, [0], []
+    loss, calls, done = step.batch_loss, [0], []
 
     def limited(run, batch, progress):
         calls[0] += 1
@@ -32,7 +33,7 @@ def refuse(monkeypatch, when) -> list[int]:
         done.append(len(batch.tokens))
         return loss(run, batch, progress)
 
-    monkeypatch.setattr(loop, "batch_loss", limited)
+    monkeypatch.setattr(step, "batch_loss", limited)
     return done
 
 
@@ -109,14 +110,14 @@ def test_a_gradient_that_is_no_number_gets_into_no_weights(tmp_path, monkeypatch
     run = make_run(tmp_path, "sft")
     before = weights(run)
 
-    loss = loop.batch_loss
+    loss = step.batch_loss
 
     def steep(*words):
         total, kl = loss(*words)
         total.register_hook(lambda slope: slope * float("nan"))
         return total, kl
 
-    monkeypatch.setattr(loop, "batch_loss", steep)
+    monkeypatch.setattr(step, "batch_loss", steep)
     with pytest.raises(UserError, match="norm of its gradient is nan at step 1"):
         train(run)
     assert same(weights(run), before)

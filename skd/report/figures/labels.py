@@ -1,4 +1,7 @@
-"""Names beside points and line ends, moved up and down until none overlaps. Knows no score."""
+"""Names beside points and line ends, moved up and down until none overlaps.
+
+A thin line leads from a name that was moved to its place. Knows no score.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 SIZE = 7.5  # of a label, in points
 LINE = 9.0  # what a label takes, in points
+_LEADER = {"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
 
 
 def spread_labels(
@@ -33,6 +37,7 @@ def spread_labels(
         right = left + width * len(name) + 5
         height = _free(y, [at for begin, end, at in taken if begin < right and left < end])
         taken.append((left, right, height))
+        moved = abs(height - y) > LINE / 2
         axes.annotate(
             name,
             places[name][:2],
@@ -43,6 +48,7 @@ def spread_labels(
             color=places[name][2],
             fontweight="bold" if name == bold else "normal",
             annotation_clip=False,
+            arrowprops=_LEADER if moved else None,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
         )
 

@@ -7,6 +7,7 @@ Arguments go to `dvc repro` as they are. DVC alone decides what runs; its output
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def _stale(arguments: Sequence[str], root: Path) -> list[Stage]:
 
 
 def main() -> None:
+    # Ignored signals are inherited (`&` in a script), and this one asks for the end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(repro(sys.argv[1:], Path.cwd()))
 
 

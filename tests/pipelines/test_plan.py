@@ -211,7 +211,9 @@ def test_accelerators_share_the_time_and_have_a_memory_each() -> None:
         next(stage for stage in planned(*both, SPEED).stages if stage.stage == "distill@skd")
         for both in asked
     )
-    assert (one.side_by_side, each.side_by_side, shared.side_by_side) == (1, 8, 12)  # of 12 runs
+    runs = len(params.experiment.tasks) * len(params.experiment.seeds)
+    assert runs < 2 * 8
+    assert (one.side_by_side, each.side_by_side, shared.side_by_side) == (1, 8, runs)
     assert one.memory == each.memory == one.peak.bytes < shared.memory <= 2 * one.peak.bytes
     assert one.seconds is not None
     assert each.seconds == shared.seconds == pytest.approx(one.seconds / 8)

@@ -39,6 +39,11 @@ _DISK = {
 }
 # As libraries in Rust write it at the end of a message of their own
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# As SQLite, in which DVC keeps what it knows of files, says it
+_SQLITE = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+}
 # As PyTorch's allocators of a device and of the host write it
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -60,8 +65,15 @@ def fault_of_the_machine(error: BaseException) -> str | None:
             f"out of memory ({error}): fewer rows at once (evaluate.batch_size, micro_batch_size), "
             "smaller max_new_tokens, or docs/memory.md; what was finished is kept"
         )
-    named = _OS_ERROR.search(str(error))
-    number = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
+    number = _number_of(error)
     if number not in _DISK:
         return None
     return f"{error}: {_DISK[number]}, and run the same command again"
+
+
+def _number_of(error: BaseException) -> int | None:
+    """Its errno, also where a library has put it in words."""
+    if isinstance(error, OSError):
+        return error.errno
+    named = _OS_ERROR.search(str(error))
+    return int(named[1]) if named else _SQLITE.get(str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import sqlite3
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from skd.errors import fault_of_the_machine, out_of_memory
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), "there is no permission"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
         (Exception("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full; free some"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "is read-only"),
         (MemoryError(), "evaluate.batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory."), "evaluate.batch_size"),
         (ChildProcessError("a process was killed"), "a process was killed"),

@@ -33,7 +33,8 @@ def repro(arguments: Sequence[str], root: Path) -> int:
     for line in take_out_damaged(cache(root), root / "dvc.lock", [s.command for s in stale]):
         print(line, file=sys.stderr)
     names = [stage.name for stage in stale]
-    countdown = Countdown(names, recorded_seconds(root, names), slowness(root))
+    machine = slowness(root) if names else None  # timing it imports torch
+    countdown = Countdown(names, recorded_seconds(root, names), machine)
     print(countdown.opening(), flush=True)
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     began = time.monotonic()

@@ -188,12 +188,17 @@ def _publish(
     if has_adapter(student):
         save_adapter(student, folder / ADAPTER)
         merge_(student.to("cpu"))  # where weights that are no codes any more have room
-    student.save_pretrained(folder, state_dict=weights)
-    tokenizer.save_pretrained(folder)
+    save_model(student, tokenizer, folder, weights)
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    model.save_pretrained(folder)
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """weights: to save instead of the model's own."""
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
 
 

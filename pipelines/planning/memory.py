@@ -147,6 +147,7 @@ def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int
     mask            length² × compute
     scores          rows × heads × length² × 2 × compute       of eager attention alone
     feed-forward    tokens × (activation + 1) × feed_forward × compute; 2 more where a gate is
+    experts         tokens × experts × 3 × hidden × compute    gathered, computed, weighed
 
     k and v count as repeated for each head. In fp32 a norm's result is one tensor, whoever reads
     it; in bf16 each of the 3 + gates products makes its own copy.
@@ -158,6 +159,7 @@ def layer_activations(model: Sizes, rows: int, length: int, compute: int) -> int
         + inputs * model.hidden * compute
         + 4 * model.queries * compute
         + (model.activation + 2 * model.gates - 1) * model.feed_forward * compute
+        + 3 * model.experts * model.hidden * compute
     )
     scores = rows * model.heads * length**2 * 2 * compute if model.scores else 0
     return tokens * per_token + length**2 * compute + scores
@@ -177,10 +179,13 @@ def head_gradient(model: Sizes, run: Optimisation) -> int:
 
 def chunk_logits(model: Sizes, teacher: Sizes | None, device: str) -> int:
     """4 × chunk × 4, and half as much again for a teacher: logits, softmax, slope and gradient of a
-    chunk, whatever the batch; a chunk is one token at least
+    chunk, whatever the batch; a chunk is one token at least. Across two tokenizers 15 × chunk × 4:
+    what autograd keeps of both models' probabilities over tokens and over classes.
     """
     chunk = max(CHUNK_LOGITS.get(device, CHUNK_LOGITS["cpu"]), model.vocabulary)
-    return (4 if teacher is None else 6) * chunk * FULL
+    if teacher is None:
+        return 4 * chunk * FULL
+    return (15 if teacher.own_ids else 6) * chunk * FULL
 
 
 # ------------------------------------------------------------------------ responses

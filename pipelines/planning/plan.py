@@ -67,6 +67,7 @@ def make_plan(
         models.teacher,
         weights=params.models.teacher_weights,
         layers_at=params.runtime.teacher_device,
+        own_ids=params.models.cross_tokenizer is not None,
     )
     models = replace(models, teacher=teacher)
     runs = list(trainings(params, models, lengths))

@@ -47,6 +47,8 @@ class Sizes:
     heads: int
     # Of the feed-forward layer, over the experts that a token goes through
     feed_forward: int
+    # How many these are; 0: there are no experts
+    experts: int
     # Matrices into the feed-forward layer: 2 where a gate multiplies, else 1
     gates: int
     # Tensors that the activation function between them keeps for its backward pass
@@ -64,9 +66,11 @@ class Sizes:
     # Linear layers but the output embedding, by name over all layers: numbers of their weights, and
     # rows and columns together, as many as an adapter of rank 1 has
     linear: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    # In what it is held, and where its layers stand; None: as the device has it
+    # Of a teacher: in what it is held, and where its layers stand; None: as the device has it
     weights: Weights | None = None
     layers_at: str | None = None
+    # Whether it reads other ids than the student that learns from it
+    own_ids: bool = False
     # An encoder–decoder's encoder, without the embeddings; None: a decoder
     encoder: Sizes | None = None
 
@@ -147,6 +151,7 @@ def _stack(stack: nn.Module, config: PretrainedConfig, layers: int, half: str) -
         "keys": key_heads * width,
         "heads": heads,
         "feed_forward": _feed_forward(config, half),
+        "experts": _experts(config),
         "gates": 1 + any(map(_gate, own)),
         "activation": _KEPT_BY_ACTIVATION.get(_activation(config), 1),
         "norms": len(norms) // layers,
@@ -155,11 +160,22 @@ def _stack(stack: nn.Module, config: PretrainedConfig, layers: int, half: str) -
 
 
 def _feed_forward(config: PretrainedConfig, half: str) -> int:
-    """Of the experts that a token goes through, where there are experts."""
-    experts = getattr(config, "num_experts_per_tok", None) or 1
-    names = ("moe_intermediate_size", "intermediate_size", "n_inner", "ffn_dim", "d_ff")
+    """Of the experts that a token goes through, where there are experts, and of one for all."""
+    shared = getattr(config, "shared_expert_intermediate_size", None) or 0
+    names = (
+        "moe_intermediate_size",
+        "intermediate_size",
+        "n_inner",
+        "ffn_dim",
+        "ffn_hidden_size",
+        "d_ff",
+    )
     named = (getattr(config, name, None) for name in (f"{half}_ffn_dim", *names))
-    return experts * next(filter(None, named), 4 * config.hidden_size)
+    return shared + max(_experts(config), 1) * next(filter(None, named), 4 * config.hidden_size)
+
+
+def _experts(config: PretrainedConfig) -> int:
+    return getattr(config, "num_experts_per_tok", None) or 0
 
 
 def _gate(name: str) -> bool:

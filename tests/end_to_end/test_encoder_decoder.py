@@ -1,7 +1,4 @@
-"""A pair of encoder–decoders through the stages, from files of text to the exported student.
-
-The stages run in this process, one after the other, as DVC would order them.
-"""
+"""A pair of encoder–decoders through the stages, from files of text to the exported student."""
 
 from __future__ import annotations
 
@@ -16,24 +13,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from pipelines import plan, push
 from pipelines.profile import compose
 from pipelines.runs import folders
-from pipelines.stages import (
-    base,
-    distill,
-    evaluate,
-    export,
-    fairness,
-    prepare,
-    prepare_tests,
-    probe,
-    report,
-    sft,
-    sweep,
-)
 from skd.engine.sources import decoder_start
 from skd.generate import main as ask
 from skd.models.loading import load_model
 from skd.models.pairs import common_vocabulary
 from tests.conftest import ROOT
+from tests.end_to_end.stages import run_stages
 from tests.folders import CODES, nllb_tokenizer, put
 
 pytestmark = pytest.mark.slow
@@ -100,21 +85,7 @@ def project(tmp_path_factory) -> Path:
         (root / f"input/data/{split}.jsonl").write_text("".join(lines))
     for seed, role in enumerate(("teacher", "student")):
         put(root / "input/models" / role, "m2m100", nllb_tokenizer(root), seed)
-    (root / "params.yaml").write_text(yaml.safe_dump(parameters(root)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare.main([TASK])
-        prepare_tests.main([])
-        plan.main(["--check"])
-        base.main([])
-        sft.main([])
-        for method in METHODS:
-            distill.main([method])
-        evaluate.main([])
-        for analysis in (probe, sweep, fairness):
-            analysis.main([])
-        report.main([])
-        export.main([])
+    run_stages(root, parameters(root))
     return root
 
 

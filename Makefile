@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test safety chaos audit smoke flow ui watch bench profile keep push plan lint clean
+.PHONY: help install repro test safety chaos audit smoke flow ui watch bench families profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ watch: $(READY) ## how far the training is that runs here now: runs, steps, loss
 bench: $(READY) ## measure the engine against peers, TRL among them: docs/benchmarks.md (10 to 16 minutes)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps trl==1.16.0 accelerate==1.15.0
 	$(PY) -m benchmarks
+
+families: $(READY) ## is every decoder of Transformers sampled exactly, or refused? docs/families.md (minutes)
+	$(PY) -m benchmarks.families
 
 profile: $(READY) ## switch params.yaml: make profile NAME=smollm2; without NAME: list them
 	@$(PY) -m pipelines.profile $(NAME)

@@ -19,11 +19,15 @@ from skd.report.verdicts.choice import seconds_of
 
 COLUMNS = ("task", "metric", "method", "seconds", "mean", "front")
 ROOM = 0.35  # of the points' width, for a name beside the last of them
+FEW = 10  # methods whose names a figure of plain height has room for
+LINE_OF_NAMES = 0.13  # inches that each further one makes it higher
 WIDE = 8.0  # most expensive over cheapest method, from which on the axis is logarithmic
 
 
 def cost(results: ExperimentResults, reference: str) -> tuple[Figure, list[DrawnRow]]:
-    figure = Figure(figsize=(4.4 * len(results.tasks), 3.9), layout="constrained")
+    most = max(len(task.training) for task in results.tasks)
+    size = (4.4 * len(results.tasks), 3.9 + LINE_OF_NAMES * max(0, most - FEW))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(1, len(results.tasks), squeeze=False)[0]
     rows: list[DrawnRow] = []
     for axes, task in zip(grid, results.tasks, strict=True):

@@ -1,4 +1,4 @@
-"""Names beside points and line ends, moved up and down until none overlaps.
+"""Names beside points and line ends, moved up and down until none is over another or a point.
 
 A thin line leads from a name that was moved to its place. Knows no score.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 SIZE = 7.5  # of a label, in points
 LINE = 9.0  # what a label takes, in points
+POINT = 3.0  # half of what a point takes
 _LEADER = {"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
 
 
@@ -30,10 +31,11 @@ def spread_labels(
         for name, (x, y, _) in places.items()
     }
     width = 0.62 * SIZE
-    taken: list[tuple[float, float, float]] = []  # left, right, height
+    # What a name would hide, or be hidden by: left, right, height
+    taken = [] if ends else [(x - POINT, x + POINT, y) for x, y in found.values()]
     for name in sorted(found, key=lambda name: -found[name][1]):
         x, y = found[name]
-        left = max(place[0] for place in found.values()) if ends else x
+        left = max(place[0] for place in found.values()) if ends else x + POINT
         right = left + width * len(name) + 5
         height = _free(y, [at for begin, end, at in taken if begin < right and left < end])
         taken.append((left, right, height))
@@ -41,7 +43,7 @@ def spread_labels(
         axes.annotate(
             name,
             places[name][:2],
-            xytext=(left - x + 5, height - y),
+            xytext=(left - x + 5 - (not ends) * POINT, height - y),
             textcoords="offset points",
             va="center",
             fontsize=SIZE,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.orchestration.countdown import Countdown, recorded_seconds, slowness
+from pipelines.orchestration.countdown import Countdown, growth, recorded_seconds, slowness
 from pipelines.orchestration.graph import CODE_STAGE, Stage, cache, plan
 from pipelines.orchestration.repair import let_end, repair
 from pipelines.orchestration.restorable import take_out_damaged
@@ -21,7 +21,7 @@ from pipelines.orchestration.runner import Lifeline, start
 from pipelines.stages.code import write_code
 from pipelines.stages.command import run_command
 
-_BEGINS = re.compile(r"^(?:Running stage|Stage) '([^']+)'(?::| is cached)")
+_BEGINS = re.compile(r"^(?:Running stage|Stage) '([^']+)'(?::|( is cached))")
 
 
 def repro(arguments: Sequence[str], root: Path) -> int:
@@ -34,7 +34,7 @@ def repro(arguments: Sequence[str], root: Path) -> int:
         print(line, file=sys.stderr)
     names = [stage.name for stage in stale]
     machine = slowness(root) if names else None  # timing it imports torch
-    countdown = Countdown(names, recorded_seconds(root, names), machine)
+    countdown = Countdown(names, recorded_seconds(root, names), machine, growth(root, names))
     print(countdown.opening(), flush=True)
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     began = time.monotonic()
@@ -45,7 +45,8 @@ def repro(arguments: Sequence[str], root: Path) -> int:
             try:
                 for line in process.stdout or ():
                     if begins := _BEGINS.match(line):
-                        print(countdown.begin(begins[1], time.monotonic() - began))
+                        elapsed = time.monotonic() - began
+                        print(countdown.begin(begins[1], elapsed, from_cache=bool(begins[2])))
                     print(line, end="", flush=True)
             except BaseException:  # KeyboardInterrupt, a reader of our output that is gone, …
                 lifeline.end()

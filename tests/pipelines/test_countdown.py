@@ -11,6 +11,7 @@ from pipelines.calibration import fixed_work
 from pipelines.orchestration.countdown import (
     Countdown,
     about,
+    growth,
     like_their_kin,
     recorded_seconds,
     slowness,
@@ -86,6 +87,36 @@ def test_what_is_left_follows_the_pace_of_the_stages_that_are_over() -> None:
     # `base` took two minutes instead of one, so the rest will take twice as long, too
     assert countdown.begin("distill@skd", 120.0) == "stage 3 of 4: distill@skd, about 6 min left"
     assert countdown.begin("evaluate", 360.0) == "stage 4 of 4: evaluate, about 2 min left"
+
+
+def test_what_came_from_the_cache_says_nothing_of_the_pace() -> None:
+    countdown = Countdown(NAMES, SECONDS, 1.0)
+    countdown.begin("code", 0.0)
+    assert countdown.begin("base", 1.0, from_cache=True) == ("stage 2 of 4: base, about 3 min left")
+    assert countdown.begin("distill@skd", 2.0) == "stage 3 of 4: distill@skd, about 3 min left"
+    assert countdown.begin("evaluate", 242.0) == "stage 4 of 4: evaluate, about 2 min left"
+
+
+def test_more_runs_take_longer(tmp_path) -> None:
+    """By what the parameters were when a stage ran, which DVC has written down."""
+    experiment = {"tasks": ["one", "two"], "seeds": [1, 2, 3]}
+    locked = {"experiment.tasks": ["one"], "experiment.seeds": [1, 2]}
+    stages = {
+        "distill@skd": {"params": {"params.yaml": {**locked, "budget": {}}}},
+        "base": {"params": {"params.yaml": {"experiment.tasks": ["one"]}}},
+        "code": {"cmd": "code"},
+    }
+    (tmp_path / "params.yaml").write_text(json.dumps({"experiment": experiment}))
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": stages}))
+    found = growth(tmp_path, NAMES)
+    assert found == {"code": 1.0, "base": 2.0, "distill@skd": 3.0}
+    assert Countdown(NAMES, SECONDS, None, found).opening() == (
+        "4 stages to run, about 9 min: the last run took 4 min, with now 2.2 times as many runs"
+    )
+    assert Countdown(["distill@new"], SECONDS, None, found).guessed == {"distill@new": 360.0}
+    for text in ("", "stages: [", "stages: {base: {params: 3}}", '{"stages": {"base": 1}}'):
+        (tmp_path / "dvc.lock").write_text(text)
+        assert growth(tmp_path, NAMES) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import sys
 import warnings
 from collections import Counter
@@ -94,6 +95,8 @@ _VARIANTS: tuple[dict[str, int], ...] = (
     {"num_key_value_heads": 2},
     {"num_attention_heads": 4, "n_head": 4, "head_dim": 4, "rotary_dim": 4},
 )
+# Characters of a reason
+_WIDE = 110
 # A tiny model has no more numbers than this; one that has was not made tiny
 _NUMBERS = 3_000_000
 
@@ -165,7 +168,7 @@ def _made(kind: str, dtype: torch.dtype, changes: dict[str, int], seed: int) -> 
     asked = {name: size for size, names in _TINY.items() for name in names} | _PLAIN | changes
     config: PretrainedConfig = family(**{k: v for k, v in asked.items() if k in known})
     if config.get_text_config() is not config:
-        raise ValueError("its text model is a part of another")
+        raise ValueError("its text model is a part of another, and a kind of its own")
     with torch.device("meta"), suppress(NotImplementedError):  # some look at numbers as they begin
         count = AutoModelForCausalLM.from_config(config).num_parameters()
         if count > _NUMBERS:
@@ -182,8 +185,14 @@ def _made(kind: str, dtype: torch.dtype, changes: dict[str, int], seed: int) -> 
 
 
 def _words(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removeprefix("UserError: ")
-    return text if len(text) <= 160 else f"{text[:157]}…"
+    """What was raised, in a line. Of a refusal what is its own: the reason in brackets."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        text = re.sub(r"; docs/own-models.md .*$", "", text)
+        text = re.sub(r"^\w+ cannot be sampled by position \((.*)\)$", r"\1", text)
+    else:
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= _WIDE else f"{text[:_WIDE]}…"
 
 
 def kinds() -> list[str]:

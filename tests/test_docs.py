@@ -224,7 +224,7 @@ def test_a_name_of_nothing_is_found_out(text) -> None:
 
 def test_the_readmes_figures_are_those_of_the_kept_report() -> None:
     """Each row of the table on its first screen, beside the report's row of the same model."""
-    report = (ROOT / "reports/full/report.md").read_text(encoding="utf-8")
+    report = (ROOT / "reports/full-main/report.md").read_text(encoding="utf-8")
     readme, kept = (
         {row[0].strip("*` "): row[1:] for row in map(cells, text.splitlines()) if len(row) > 4}
         for text in (

@@ -117,11 +117,12 @@ def _processor() -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a training step frees, for the next one to take.
+    """Let glibc keep what a training step frees, for the next one to take, up to a size.
 
     By default it gives large blocks back to the system and gets them again, emptied, with a page
     fault per 4 KiB: 2,000 to 20,000 in a step of the default's teacher, which is 5 % of its time
-    and more.
+    and more. Kept blocks of a large model's steps do not fit the next ones, whose rows have other
+    lengths: such a process grew to twice of what it needs. They are given back.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # elsewhere than with glibc there is nothing to set
@@ -129,5 +130,5 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-# malloc.h: M_MMAP_THRESHOLD at its largest, and M_TRIM_THRESHOLD; bytes.
-_MALLOC = {-3: 32 * 2**20, -1: 2**31 - 1}
+# malloc.h: M_MMAP_THRESHOLD, above all that the default's models need, and M_TRIM_THRESHOLD; bytes.
+_MALLOC = {-3: 4 * 2**20, -1: 2**31 - 1}

@@ -71,7 +71,16 @@ FAULTS: dict[str, Fault] = {
         "SIGTERM to `make ui`", processes.interface_asked_to_end, ("export",), whole=False
     ),
     "Ray worker killed": Fault(
-        "SIGKILL to a worker of Ray", processes.ray_worker_killed, TRAINS, whole=False
+        "SIGKILL to a worker of Ray, whose job another one does",
+        partial(processes.ray_killed, "ray worker"),
+        TRAINS,
+        whole=False,
+    ),
+    "Ray node killed": Fault(
+        "SIGKILL to the node that is the whole cluster, while it works",
+        partial(processes.ray_killed, "ray node"),
+        TRAINS,
+        whole=False,
     ),
     "checkpoint": Fault(
         "a kill, then a file of the state or of the best weights cut off, changed or gone",

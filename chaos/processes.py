@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 
 import psutil
 import yaml
@@ -40,7 +39,9 @@ VICTIMS: dict[str, Chosen] = {
     "supervisor": _runs("runner.py"),
     "flow": _runs("pipelines.orchestration.flow run"),
     "server": lambda words: "prefect" in " ".join(words) and "server" in " ".join(words),
-    "ray worker": lambda words: words[:1] != [] and words[0].startswith("ray::"),
+    # At work: others of Ray's processes are called so, too, and a node ends with its agent
+    "ray worker": lambda words: words[:1] != [] and words[0].startswith("ray::_work"),
+    "ray node": lambda words: words[:1] != [] and words[0].endswith("/raylet"),
 }
 
 
@@ -156,8 +157,8 @@ def interface_asked_to_end(case: Case) -> str:
     return f"SIGTERM to make ui, which ended with status {status}"
 
 
-def ray_worker_killed(case: Case) -> str:
-    """A worker of Ray is killed while it does a job; Ray gives the job to another one."""
+def ray_killed(victim: str, case: Case) -> str:
+    """A worker of Ray is killed in a job, which another one does then; or the node is."""
     from importlib.util import find_spec
 
     if find_spec("ray") is None:
@@ -168,8 +169,9 @@ def ray_worker_killed(case: Case) -> str:
     values["runtime"]["engine"] = "ray"
     params.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     command = case.start()
-    workers = partial(find, command, VICTIMS["ray worker"])
-    command.wait_for(lambda: any("_work" in word for p in workers() for word in p.cmdline()))
+    command.wait_for(lambda: find(command, VICTIMS["ray worker"]) != [])
     time.sleep(case.drawn.uniform(0.0, 3.0))
-    strike(workers()[:1])
-    return f"Ray worker killed; the command ended with status {command.end()}"
+    strike(find(command, VICTIMS[victim])[:1])
+    status = command.end()
+    assert victim != "ray worker" or status == 0, tail(command.said)
+    return f"{victim} killed; the command ended with status {status}"

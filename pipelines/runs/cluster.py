@@ -70,6 +70,11 @@ def _make(jobs: Mapping[str, Job[Any]], machine: Machine) -> None:
                 for other in waiting:
                     ray.cancel(other)
                 raise error.cause from error
+            except ray.exceptions.RayError as error:  # a lost worker's job was tried again before
+                raise ChildProcessError(
+                    f"the Ray cluster has lost what worked on {name} ({type(error).__name__}); "
+                    "what was finished is kept: run the same command again"
+                ) from error
             last = files.pop(FINISHED).decode()
             _unpack(files, machine.scratch / name)
             write_text(machine.scratch / name / FINISHED, last)  # which says that all is there

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import sys
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -96,7 +97,7 @@ _VARIANTS: tuple[dict[str, int], ...] = (
     {"num_attention_heads": 4, "n_head": 4, "head_dim": 4, "rotary_dim": 4},
 )
 # Characters of a reason
-_WIDE = 110
+_WIDE = 112
 # A tiny model has no more numbers than this; one that has was not made tiny
 _NUMBERS = 3_000_000
 
@@ -192,7 +193,7 @@ def _words(error: BaseException) -> str:
         text = re.sub(r"^\w+ cannot be sampled by position \((.*)\)$", r"\1", text)
     else:
         text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= _WIDE else f"{text[:_WIDE]}…"
+    return textwrap.shorten(text, _WIDE, placeholder=" …")
 
 
 def kinds() -> list[str]:

@@ -17,7 +17,7 @@ from chaos.case import Case, Command, MissedError, NotPossibleError, tail
 from chaos.processes import VICTIMS, find, strike
 
 _CACHE = ".dvc/cache/files"
-_DISK_SAYS = ("disk is full", "No space left", "Read-only", "read-only")
+_DISK_SAYS = ("disk is full", "No space left", "too little", "Read-only", "read-only")
 
 
 # -------------------------------------------------------------------------- damage

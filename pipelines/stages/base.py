@@ -165,8 +165,8 @@ def check_plan() -> None:
     status = subprocess.run(command, check=False).returncode
     if status == 2:  # as the plan's command says
         raise UserError(
-            "the experiment does not fit this device (above): change the settings named there, make "
-            "room where a disk has too little, or set runtime.plan: false to begin anyway"
+            "the experiment does not fit this device (above): change the settings named there, "
+            "make room where a disk has too little, or set runtime.plan: false to begin anyway"
         )
     if status:
         raise UserError(

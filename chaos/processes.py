@@ -55,6 +55,13 @@ def find(command: Command, chosen: Chosen) -> list[psutil.Process]:
     return found
 
 
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    """Those of a process that may have ended by now."""
+    with contextlib.suppress(psutil.Error):
+        return process.children()
+    return []
+
+
 def strike(victims: list[psutil.Process], signum: int = signal.SIGKILL) -> None:
     if not victims:
         raise MissedError("there was no such process at that moment")
@@ -86,12 +93,8 @@ def worker_killed(case: Case) -> str:
     case.begin()
     command = case.start()
     case.in_the_stage(command)
-    workers = [
-        child
-        for stage in find(command, _stage)
-        for child in stage.children()
-        if _stage(child.cmdline())
-    ]
+    inside = {child.pid for stage in find(command, _stage) for child in _children(stage)}
+    workers = [process for process in find(command, _stage) if process.pid in inside]
     strike(workers[: case.drawn.randint(1, 2)])
     status = command.end()
     assert status, "it went on without its worker"

@@ -49,7 +49,7 @@ def _attempt(project: Project, name: str, drawn: random.Random) -> dict[str, Any
     files.unmount(case)
     try:
         with cleared(case):
-            row["did"] = fault.strike(case)
+            row["did"] = fault.strike(case).replace(f"{case.work}/", "")  # wherever it lies
             case.repeat()
             found = differences(case.work, project.end, case.stages, fault.rounding)
     except MissedError as missed:

@@ -107,7 +107,7 @@ def test_two_experiments_run_at_once_and_both_are_saved(root, tmp_path) -> None:
     begun = tmp_path / "begun"
     begun.mkdir()
     meet = f"touch {begun}/${{methods.skd.acceptance.value}}; cd {begun}; " + (
-        "for wait in $(seq 1200); do [ -e 5 ] && [ -e 25 ] && exit; sleep 0.1; done; exit 1"
+        "for wait in $(seq 2700); do [ -e 5 ] && [ -e 25 ] && exit; sleep 0.1; done; exit 1"
     )
     graph = {"report": {**GRAPH["report"], "cmd": f"{WRITE}; ({meet})"}}
     (root / "dvc.yaml").write_text(json.dumps({"stages": graph}))

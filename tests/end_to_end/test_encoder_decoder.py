@@ -7,18 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from pipelines import plan, push
-from pipelines.profile import compose
 from pipelines.runs import folders
 from skd.engine.sources import decoder_start
 from skd.generate import main as ask
 from skd.models.loading import load_model
 from skd.models.pairs import common_vocabulary
-from tests.conftest import ROOT
-from tests.end_to_end.stages import run_stages
+from tests.end_to_end.stages import run_stages, tiny_experiment
 from tests.folders import CODES, nllb_tokenizer, put
 
 pytestmark = pytest.mark.slow
@@ -40,13 +37,8 @@ def rows(count: int, first: int) -> list[dict[str, str]]:
 
 
 def parameters(root: Path) -> dict:
-    tuning = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "validation_examples": 6}
     files = {split: str(root / f"input/data/{split}.jsonl") for split in SPLITS}
-    params = yaml.safe_load(compose("smoke", ROOT / "profiles"))
-    params["experiment"] |= {
-        "tasks": [TASK], "methods": METHODS, "seeds": [SEED],
-        "sweeps": [], "fairness": [], "students": [],
-    }  # fmt: skip
+    params = tiny_experiment(TASK, METHODS)
     params["data"] = {
         TASK: {
             "task": "translation",
@@ -63,12 +55,6 @@ def parameters(root: Path) -> dict:
             for role in ("teacher", "student")
         },
     }
-    params["sft"] = {"teacher": tuning, "student": tuning}
-    params["distill"]["optimisation"] = {**tuning, "validate_every": 2}
-    params["methods"] = {name: {"method": name} for name in METHODS}
-    params["sweeps"] = {}
-    params["probe"] = {"methods": ["skd"], "examples": 4, "drafted": 1}
-    params["runtime"] = {"workers": 1, "plan": False, "progress": False}
     return params
 
 

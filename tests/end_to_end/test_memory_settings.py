@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from pipelines.profile import compose
 from pipelines.runs import folders
 from skd.models.adapters import ADAPTER
 from skd.models.loading import load_model
-from tests.conftest import ROOT
-from tests.end_to_end.stages import run_stages
+from tests.end_to_end.stages import run_stages, tiny_experiment
 
 pytestmark = pytest.mark.slow
 TASK, SEED = "summarization", 20
@@ -24,37 +21,22 @@ METHODS = ["supervised_kd", "on_policy_kd", "skd"]
 
 
 def parameters() -> dict:
-    tuning = {
-        "steps": 4,
-        "batch_size": 4,
-        "learning_rate": 1e-2,
-        "validation_examples": 6,
-        "adapter": {"rank": 4, "alpha": 8},
-        "weights": "bfloat16",
-        "optimiser": "adamw_8bit",
-        "gradient_checkpointing": True,
-        "micro_batch_size": 2,
-    }
-    params = yaml.safe_load(compose("smoke", ROOT / "profiles"))
-    params["experiment"] |= {
-        "tasks": [TASK], "methods": METHODS, "seeds": [SEED],
-        "sweeps": [], "fairness": [], "students": [],
-    }  # fmt: skip
+    params = tiny_experiment(
+        TASK,
+        METHODS,
+        learning_rate=1e-2,
+        adapter={"rank": 4, "alpha": 8},
+        weights="bfloat16",
+        optimiser="adamw_8bit",
+        gradient_checkpointing=True,
+        micro_batch_size=2,
+    )
     params["data"][TASK] |= {"train_size": 200, "validation_size": 8, "test_size": 10}
     for role in ("teacher", "student"):
         params["models"][role]["steps"] = 4
     params["models"]["teacher_weights"] = "nf4"
-    params["sft"] = {"teacher": tuning, "student": tuning}
-    params["distill"]["optimisation"] = {**tuning, "weights": "int8", "validate_every": 2}
-    params["methods"] = {name: {"method": name} for name in METHODS}
-    params["sweeps"] = {}
-    params["probe"] = {"methods": ["skd"], "examples": 4, "drafted": 1}
-    params["runtime"] = {
-        "workers": 1,
-        "plan": False,
-        "progress": False,
-        "teacher_device": "offload",
-    }
+    params["distill"]["optimisation"]["weights"] = "int8"
+    params["runtime"]["teacher_device"] = "offload"
     return params
 
 

@@ -7,21 +7,18 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
-from pipelines.profile import compose
 from pipelines.runs import folders
 from pipelines.runs.training import save_model
 from skd.generate import main as ask
 from skd.models.loading import load_tokenizer
 from skd.models.procedural import procedural_model
 from skd.models.settings import ProceduralModel
-from tests.conftest import ROOT
-from tests.end_to_end.stages import run_stages
+from tests.end_to_end.stages import run_stages, tiny_experiment
 from tests.two_tokenizers import large, small
 
 pytestmark = pytest.mark.slow
-TASK, SEED = "summarization", 20
+TASK = "summarization"
 METHODS = ["sft", "seq_kd", "supervised_kd", "on_policy_kd", "student_and_teacher"]
 
 
@@ -37,12 +34,7 @@ def project(tmp_path_factory) -> Path:
 
 
 def parameters(root: Path) -> dict:
-    tuning = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "validation_examples": 6}
-    params = yaml.safe_load(compose("smoke", ROOT / "profiles"))
-    params["experiment"] |= {
-        "tasks": [TASK], "methods": METHODS, "seeds": [SEED],
-        "sweeps": [], "fairness": [], "students": [],
-    }  # fmt: skip
+    params = tiny_experiment(TASK, METHODS)
     params["data"][TASK] |= {"train_size": 60, "validation_size": 8, "test_size": 10}
     params["budget"] = {TASK: {"max_prompt_tokens": 900, "max_new_tokens": 40}}
     params["models"] = {
@@ -52,13 +44,8 @@ def parameters(root: Path) -> dict:
             for role in ("teacher", "student")
         },
     }
-    params["sft"] = {"teacher": tuning, "student": tuning}
-    params["distill"]["optimisation"] = {**tuning, "validate_every": 2}
-    params["methods"] = {name: {"method": name} for name in METHODS}
     params["report"]["reference_method"] = "supervised_kd"
-    params["sweeps"] = {}
-    params["probe"] = {"methods": [], "examples": 4}
-    params["runtime"] = {"workers": 1, "plan": False, "progress": False}
+    params["probe"]["methods"] = []
     return params
 
 

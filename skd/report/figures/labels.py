@@ -11,6 +11,7 @@ from typing import Any
 SIZE = 7.5  # of a label, in points
 LINE = 9.0  # what a label takes, in points
 POINT = 3.0  # half of what a point takes
+GAP = 2.0  # between a point and its name
 _LEADER = {"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
 
 
@@ -35,15 +36,15 @@ def spread_labels(
     taken = [] if ends else [(x - POINT, x + POINT, y) for x, y in found.values()]
     for name in sorted(found, key=lambda name: -found[name][1]):
         x, y = found[name]
-        left = max(place[0] for place in found.values()) if ends else x + POINT
-        right = left + width * len(name) + 5
+        left = (max(place[0] for place in found.values()) if ends else x) + POINT
+        right = left + GAP + width * len(name)
         height = _free(y, [at for begin, end, at in taken if begin < right and left < end])
         taken.append((left, right, height))
         moved = abs(height - y) > LINE / 2
         axes.annotate(
             name,
             places[name][:2],
-            xytext=(left - x + 5 - (not ends) * POINT, height - y),
+            xytext=(left - x + GAP, height - y),
             textcoords="offset points",
             va="center",
             fontsize=SIZE,

@@ -13,7 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.orchestration.countdown import Countdown, growth, recorded_seconds, slowness
+from pipelines.orchestration.countdown import (
+    Countdown,
+    expected_seconds,
+    recorded_seconds,
+    slowness,
+)
 from pipelines.orchestration.graph import CODE_STAGE, Stage, cache, plan
 from pipelines.orchestration.repair import let_end, repair
 from pipelines.orchestration.restorable import take_out_damaged
@@ -34,7 +39,8 @@ def repro(arguments: Sequence[str], root: Path) -> int:
         print(line, file=sys.stderr)
     names = [stage.name for stage in stale]
     machine = slowness(root) if names else None  # timing it imports torch
-    countdown = Countdown(names, recorded_seconds(root, names), machine, growth(root, names))
+    seconds = recorded_seconds(root)
+    countdown = Countdown(names, seconds, expected_seconds(root, names, seconds), machine)
     print(countdown.opening(), flush=True)
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     began = time.monotonic()

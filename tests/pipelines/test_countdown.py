@@ -11,8 +11,7 @@ from pipelines.calibration import fixed_work
 from pipelines.orchestration.countdown import (
     Countdown,
     about,
-    growth,
-    like_their_kin,
+    expected_seconds,
     recorded_seconds,
     slowness,
 )
@@ -36,7 +35,7 @@ def test_what_stages_took_is_read_where_it_stands(tmp_path) -> None:
     record(tmp_path, "base", 60.0)
     record(tmp_path, "distill/skd", 120.0)
     (tmp_path / "metrics" / "code.json").write_text('{"other": 1}')
-    assert recorded_seconds(tmp_path, NAMES) == {"base": 60.0, "distill@skd": 120.0}
+    assert recorded_seconds(tmp_path) == {"base": 60.0, "distill@skd": 120.0}
 
 
 def test_a_machine_is_as_slow_as_its_fixed_work(tmp_path) -> None:
@@ -54,69 +53,97 @@ def test_a_machine_is_as_slow_as_its_fixed_work(tmp_path) -> None:
 def test_a_damaged_file_of_metrics_says_nothing_of_seconds(tmp_path, text) -> None:
     record(tmp_path, "base", 60.0)
     (tmp_path / "metrics" / "base.json").write_text(text)
-    assert recorded_seconds(tmp_path, NAMES) == {}
+    assert recorded_seconds(tmp_path) == {}
     assert slowness(tmp_path) is None
 
 
+def countdown(names=NAMES, seconds=SECONDS, expected=SECONDS, slowness=1.0) -> Countdown:
+    return Countdown(names, seconds, expected, slowness)
+
+
 def test_the_opening_scales_the_last_run() -> None:
-    assert Countdown(NAMES, SECONDS, 1.5).opening() == (
+    assert countdown(slowness=1.5).opening() == (
         "4 stages to run, about 6 min: the last run took 4 min on a machine 1.50 times as fast"
     )
-    assert Countdown(NAMES, SECONDS, None).opening() == (
+    assert countdown(slowness=None).opening() == (
         "4 stages to run, about 4 min: the last run took 4 min"
     )
-    assert "no earlier run" in Countdown(["code"], {}, 1.0).opening()
-    assert "nothing to do" in Countdown([], SECONDS, 1.0).opening()
-
-
-def test_a_new_cell_of_a_matrix_is_taken_to_be_like_its_kin() -> None:
-    seconds = SECONDS | {"distill@sft": 60.0}
-    assert like_their_kin([*NAMES, "distill@new", "other@new"], seconds) == {"distill@new": 90.0}
-    countdown = Countdown(["distill@sft", "distill@skd", "distill@new"], seconds, 2.0)
-    assert countdown.opening() == (
-        "3 stages to run, about 9 min: the last run took 3 min on a machine 2.00 times as fast, "
-        "and new ones (1) are taken to be like those"
+    assert countdown(expected=SECONDS | {"base": 540.0}, slowness=None).opening() == (
+        "4 stages to run, about 12 min: the last run took 4 min, with now 3.0 times as much to do"
     )
-    assert countdown.begin("distill@new", 0.0) == "stage 1 of 3: distill@new, about 9 min left"
+    assert "no earlier run" in countdown(["code"], {}, {}).opening()
+    assert "nothing to do" in countdown([]).opening()
 
 
 def test_what_is_left_follows_the_pace_of_the_stages_that_are_over() -> None:
-    countdown = Countdown(NAMES, SECONDS, 1.0)
-    assert countdown.begin("code", 0.0) == "stage 1 of 4: code, about 4 min left"
-    assert countdown.begin("base", 1.0) == "stage 2 of 4: base, about 4 min left"
+    run = countdown()
+    assert run.begin("code", 0.0) == "stage 1 of 4: code, about 4 min left"
+    assert run.begin("base", 1.0) == "stage 2 of 4: base, about 4 min left"
     # `base` took two minutes instead of one, so the rest will take twice as long, too
-    assert countdown.begin("distill@skd", 120.0) == "stage 3 of 4: distill@skd, about 6 min left"
-    assert countdown.begin("evaluate", 360.0) == "stage 4 of 4: evaluate, about 2 min left"
+    assert run.begin("distill@skd", 120.0) == "stage 3 of 4: distill@skd, about 6 min left"
+    assert run.begin("evaluate", 360.0) == "stage 4 of 4: evaluate, about 2 min left"
 
 
 def test_what_came_from_the_cache_says_nothing_of_the_pace() -> None:
-    countdown = Countdown(NAMES, SECONDS, 1.0)
-    countdown.begin("code", 0.0)
-    assert countdown.begin("base", 1.0, from_cache=True) == ("stage 2 of 4: base, about 3 min left")
-    assert countdown.begin("distill@skd", 2.0) == "stage 3 of 4: distill@skd, about 3 min left"
-    assert countdown.begin("evaluate", 242.0) == "stage 4 of 4: evaluate, about 2 min left"
+    run = countdown()
+    run.begin("code", 0.0)
+    assert run.begin("base", 1.0, from_cache=True) == ("stage 2 of 4: base, about 3 min left")
+    assert run.begin("distill@skd", 2.0) == "stage 3 of 4: distill@skd, about 3 min left"
+    assert run.begin("evaluate", 242.0) == "stage 4 of 4: evaluate, about 2 min left"
+
+
+PARAMS = {
+    "experiment": {
+        "tasks": ["one", "two"],
+        "seeds": [1, 2, 3],
+        "methods": ["skd", "new"],
+        "sweeps": ["k"],
+        "fairness": ["one"],
+    },
+    "sweeps": {
+        "k": {"values": [1, 2], "tasks": ["one"], "seeds": [1, 2, 3, 4]},
+        "other": {"values": [1], "tasks": ["one"], "seeds": [1]},
+    },
+    "fairness": {"seeds": [1, 2], "learning_rates": [1, 2], "knobs": {"skd": {"values": [1, 2]}}},
+    "scaling": {"tasks": ["one"], "seeds": [1, 2], "methods": ["skd", "new", "old"]},
+}
+
+
+def locked(root: Path, stages: dict) -> None:
+    """A lock whose stages ran with these parameters."""
+    each = {name: {"params": {"params.yaml": values}} for name, values in stages.items()}
+    (root / "dvc.lock").write_text(json.dumps({"stages": each | {"code": {"cmd": "code"}}}))
 
 
 def test_more_runs_take_longer(tmp_path) -> None:
     """By what the parameters were when a stage ran, which DVC has written down."""
-    experiment = {"tasks": ["one", "two"], "seeds": [1, 2, 3]}
-    locked = {"experiment.tasks": ["one"], "experiment.seeds": [1, 2]}
-    stages = {
-        "distill@skd": {"params": {"params.yaml": {**locked, "budget": {}}}},
-        "base": {"params": {"params.yaml": {"experiment.tasks": ["one"]}}},
-        "code": {"cmd": "code"},
+    (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
+    then = {"experiment.tasks": ["one"], "experiment.seeds": [1, 2], "experiment.methods": ["skd"]}
+    idle = {"experiment.sweeps": [], "sweeps": {}}
+    locked(tmp_path, {"distill@skd": then, "evaluate": then, "sweep": idle})
+    seconds = SECONDS | {"sweep": 3.0, "prepare@one": 8.0, "prepare@two": 10.0}
+    names = [*seconds, "distill@new", "fairness", "scaling@small", "prepare@three", "other@new"]
+    assert expected_seconds(tmp_path, names, seconds) == {
+        "base": 60.0,
+        "distill@skd": 360.0,  # 6 runs, where 2 took 120 s
+        "evaluate": 60.0 * 18 / 4,  # each method's students and those they began as
+        "sweep": 3.0 + 8 * 60.0,  # had nothing to do
+        "prepare@one": 8.0,
+        "prepare@two": 10.0,
+        "distill@new": 360.0,  # never ran
+        "fairness": (4 + 6) * 60.0,
+        "scaling@small": 8 * 60.0,
+        "prepare@three": 9.0,
     }
-    (tmp_path / "params.yaml").write_text(json.dumps({"experiment": experiment}))
-    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": stages}))
-    found = growth(tmp_path, NAMES)
-    assert found == {"code": 1.0, "base": 2.0, "distill@skd": 3.0}
-    assert Countdown(NAMES, SECONDS, None, found).opening() == (
-        "4 stages to run, about 9 min: the last run took 4 min, with now 2.2 times as many runs"
-    )
-    assert Countdown(["distill@new"], SECONDS, None, found).guessed == {"distill@new": 360.0}
-    for text in ("", "stages: [", "stages: {base: {params: 3}}", '{"stages": {"base": 1}}'):
-        (tmp_path / "dvc.lock").write_text(text)
-        assert growth(tmp_path, NAMES) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "stages: [", "stages: {base: {params: 3}}", '{"stages": {"base": 1}}']
+)
+def test_a_damaged_lock_says_nothing_of_runs(tmp_path, text) -> None:
+    (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
+    (tmp_path / "dvc.lock").write_text(text)
+    assert expected_seconds(tmp_path, NAMES, SECONDS) == SECONDS
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipelines import plan as command
+from pipelines.orchestration.tally import flat, tally
 from pipelines.planning.advice import Advice, advise, get, halves, put, remedies, with_advice
 from pipelines.planning.configurations import SHAPES, Unknown, sizes_of
 from pipelines.planning.devices import Device
@@ -174,6 +175,20 @@ def test_every_stage_that_trains_is_there_with_its_runs() -> None:
     assert stages["scaling@narrow"].runs == 3
     assert stages["distill@skd"].prompts == params.distill.optimisation.prompts
     assert stages["evaluate"].runs == 2 + 1 + len(methods)
+
+
+@pytest.mark.parametrize("profile", ["embedded", "full-analyses", "full-fairness"])
+def test_the_countdown_counts_the_runs_that_the_plan_counts(profile) -> None:
+    """But for models that come before all runs of a task: teacher, pretrained and untrained ones"""
+    document = yaml.safe_load(compose(profile, ROOT / "profiles"))
+    plan = planned(parse(document), device())
+    before = {"sft": 3, "scaling": 1, "evaluate": 6}
+    counted = tally({stage.stage: flat(document) for stage in plan.stages})
+    assert counted == {
+        stage.stage: stage.runs - before.get(stage.stage.partition("@")[0], 0)
+        for stage in plan.stages
+        if stage.stage != "base"
+    }
 
 
 def test_only_interleaved_and_on_policy_runs_sample() -> None:

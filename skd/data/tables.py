@@ -132,7 +132,10 @@ def _separated(path: Path, shown: str, delimiter: str) -> Iterator[SourceRow]:
                 )
             yield where, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise UserError(f"{shown}, line {reader.line_num}: malformed row ({error})") from None
+        raise UserError(
+            f"{shown}, line {reader.line_num}: malformed row ({error}); a field that holds a "
+            "quotation mark stands in quotation marks, with the mark inside it doubled"
+        ) from None
 
 
 def _header(cells: list[str], where: str) -> list[str]:

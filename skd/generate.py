@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from skd.decoding.speculative import Decoded, speculate
-from skd.engine.positions import text_config
+from skd.engine.positions import reach, text_config
 from skd.engine.rollout import Rows, uniform_noise
 from skd.engine.seeding import generator
 from skd.engine.sequences import Vocabulary
@@ -99,10 +99,7 @@ def answer(speaker: Speaker, prompt: str, sampling: Sampling, length: int, seed:
 
 def _check_length(model: PreTrainedModel, prompt: int, length: int) -> None:
     limit = getattr(text_config(model), "max_position_embeddings", None)
-    start = len(decoder_start(model))
-    # An encoder–decoder counts its source and its answer apart.
-    needed = max(prompt - start, start + length) if start else prompt + length
-    if limit is not None and needed > limit:
+    if limit is not None and reach(prompt, length, len(decoder_start(model))) > limit:
         raise UserError(
             f"the prompt's {prompt} tokens and the answer's {length} are over the {limit} "
             f"positions of {type(model).__name__}; lower --max-tokens or shorten the prompt"

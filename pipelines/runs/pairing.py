@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from pipelines.runs.machine import Machine
 from skd.engine.pair import Pair
 from skd.engine.positions import require_budget
+from skd.engine.sources import decoder_start
 from skd.models.adapters import add_adapter_
 from skd.models.folders import held_in
 from skd.models.loading import load_model
@@ -39,7 +40,8 @@ def load_pair(
         shard_(student, machine.device)
     if optimisation.adapter is not None:
         add_adapter_(student, optimisation.adapter, spec.seed)
-    require_budget(student, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
+    lengths = (spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
+    require_budget(student, *lengths, len(decoder_start(student)))
     if spec.teacher_folder is None:
         return Pair(student, None, common_vocabulary(tokenizer, student))
     teacher = load_model(
@@ -49,7 +51,7 @@ def load_pair(
         weights=held_in(spec.teacher_folder),
         layers=machine.runtime.teacher_device,
     )
-    require_budget(teacher, spec.task.budget.max_prompt_tokens, spec.task.budget.max_new_tokens)
+    require_budget(teacher, *lengths, len(decoder_start(teacher)))
     teacher.requires_grad_(False)
     emitting = (student, teacher) if shares_ids else (student,)
     return Pair(student, teacher, common_vocabulary(tokenizer, *emitting))

@@ -113,8 +113,8 @@ def _test(job: Testing, machine: Machine, line: int) -> TestedModel:
     split = job.split
     tokenizer = load_tokenizer(job.folder)
     model = load_model(job.folder, machine.device, weights=held_in(job.folder))
-    require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens)
     start = decoder_start(model)
+    require_budget(model, split.budget.max_prompt_tokens, split.budget.max_new_tokens, len(start))
     vocabulary = common_vocabulary(tokenizer, model)
     encoded = encode(split.rows, split.prompt, tokenizer, split.budget, start, vocabulary)
     prompts = [example.prompt for example in encoded.examples]

@@ -131,19 +131,36 @@ def _probe(job: Probing, machine: Machine) -> ModelProbe:
     noise = uniform_noise(len(prompts), length, generator(seed, "probe", task.name))
     distill = job.distill
     interleaving = Interleaving(teacher, Acceptance("top_k", settings.k), distill.teacher_sampling)
-    drawn = (prompts, vocabulary, distill.student_sampling, length, noise)
-    corrected = sample(student, *drawn, interleaving)
-    prefixes: dict[str, TokenBatch] = {
-        "ground_truth": collate(examples, vocabulary.pad).to(machine.device),
-        "student": sample(student, *drawn).batch,
-        "interleaved": corrected.batch,
+    # As many rows at once as a training run samples
+    at_once = distill.rollout_steps * distill.optimisation.batch_size
+    parts = [slice(start, start + at_once) for start in range(0, len(prompts), at_once)]
+    sampled, corrected = (
+        [
+            sample(
+                student,
+                prompts[part],
+                vocabulary,
+                distill.student_sampling,
+                length,
+                noise[:, part],
+                judge,
+            )
+            for part in parts
+        ]
+        for judge in (None, interleaving)
+    )
+    known = [collate(examples[part], vocabulary.pad).to(machine.device) for part in parts]
+    prefixes: dict[str, list[TokenBatch]] = {
+        "ground_truth": known,
+        "student": [rollout.batch for rollout in sampled],
+        "interleaved": [rollout.batch for rollout in corrected],
     }
     ks = tuple(sorted({1, 5, settings.k}))
     few = prompts[: settings.drafted]
     return ModelProbe(
         agreement={
-            kind: agreement(student, teacher, batch, vocabulary, ks)
-            for kind, batch in prefixes.items()
+            kind: agreement(student, teacher, batches, vocabulary, ks)
+            for kind, batches in prefixes.items()
         },
         proposals=judged(corrected),
         draft=draft_worth(student, teacher, few, vocabulary, length, noise[:, : len(few)]),

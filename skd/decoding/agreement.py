@@ -17,6 +17,7 @@ from skd.engine.sampling import allowed
 from skd.engine.sequences import TokenBatch, Vocabulary
 from skd.engine.states import batch_states, evaluating, head
 from skd.results.analyses import Agreement, JudgedProposals
+from skd.training.chunks import tokens_at_once
 
 TOP = 20  # the teacher's most likely tokens, whose order is compared
 QUANTILES = (0.5, 0.9, 0.99)
@@ -24,52 +25,73 @@ POSITIONS = (0, 8, 16, 32)  # where a bucket begins: tokens from the response's 
 RANKS = (0, 1, 2, 5, 10, 25, 100)  # where a bucket begins: the teacher's rank of a token
 
 
-def judged(rollout: Rollout) -> JudgedProposals:
+def judged(rollouts: Sequence[Rollout]) -> JudgedProposals:
     """The proposals of interleaved sampling; a replaced token counts with its proposal's rank."""
-    batch = rollout.batch
-    assert batch.replaced is not None
-    ranks = rollout.ranks[batch.response_mask]
-    accepted = ~batch.replaced[batch.response_mask]
+    ranks = torch.cat([rollout.ranks[rollout.batch.response_mask] for rollout in rollouts])
+    accepted = torch.cat([_accepted(rollout.batch) for rollout in rollouts])
+    offsets = torch.cat([_offsets(rollout.batch) for rollout in rollouts])
     return JudgedProposals(
         ranks={start: _percent(rows) for start, rows in _bins(ranks, RANKS).items()},
         by_position={
             start: _percent(accepted[rows])
-            for start, rows in _bins(_offsets(batch), POSITIONS).items()
+            for start, rows in _bins(offsets, POSITIONS).items()
+            if bool(rows.any())
+        },
+    )
+
+
+def _accepted(batch: TokenBatch) -> Tensor:
+    """[N] of each response token, whether the student's proposal stayed."""
+    assert batch.replaced is not None
+    return ~batch.replaced[batch.response_mask]
+
+
+def agreement(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    batches: Sequence[TokenBatch],
+    vocabulary: Vocabulary,
+    ks: tuple[int, ...],
+) -> Agreement:
+    """Both models over the responses of all batches, at each token's own prefix."""
+    each = [_compare(student, teacher, batch, vocabulary) for batch in batches]
+    kl, spearman, first, ranks, offsets = map(torch.cat, zip(*each, strict=True))
+    within = {k: 100.0 * (ranks < k).double() for k in ks}
+    return Agreement(
+        kl=kl.mean().item(),
+        spearman=spearman.mean().item(),
+        first=_percent(first),
+        ranks={str(q): ranks.double().quantile(q).item() for q in QUANTILES},
+        within={str(k): values.mean().item() for k, values in within.items()},
+        by_position={
+            start: (kl[rows].mean().item(), within[max(ks)][rows].mean().item())
+            for start, rows in _bins(offsets, POSITIONS).items()
             if bool(rows.any())
         },
     )
 
 
 @torch.no_grad()
-def agreement(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    batch: TokenBatch,
-    vocabulary: Vocabulary,
-    ks: tuple[int, ...],
-) -> Agreement:
-    """Both models over the responses of `batch`, at each token's own prefix."""
-    with evaluating(student, teacher):
-        ours, theirs = (
-            allowed(head(model, batch_states(model, batch)[batch.predictors]), vocabulary)
-            for model in (student, teacher)
-        )  # [N, V]
-    kl = _kl(theirs, ours)
-    ranks = rank(theirs, batch.targets)
-    within = {k: 100.0 * (ranks < k).double() for k in ks}
-    places = _bins(_offsets(batch), POSITIONS)
-    return Agreement(
-        kl=kl.mean().item(),
-        spearman=_spearman(theirs, ours).mean().item(),
-        first=100.0 * (ours.argmax(-1) == theirs.argmax(-1)).double().mean().item(),
-        ranks={str(q): ranks.double().quantile(q).item() for q in QUANTILES},
-        within={str(k): values.mean().item() for k, values in within.items()},
-        by_position={
-            start: (kl[rows].mean().item(), within[max(ks)][rows].mean().item())
-            for start, rows in places.items()
-            if bool(rows.any())
-        },
-    )
+def _compare(
+    student: PreTrainedModel, teacher: PreTrainedModel, batch: TokenBatch, vocabulary: Vocabulary
+) -> tuple[Tensor, ...]:
+    """KL, Spearman's ρ, same argmax, teacher's rank and place of each response token, each [N]."""
+    models = (student, teacher)
+    # A whole batch's logits, in fp64, would be the largest thing that any stage holds.
+    at_once = tokens_at_once(batch.tokens.device, vocabulary.size)
+    with evaluating(*models):
+        states = [batch_states(model, batch)[batch.predictors] for model in models]
+        columns = [column.split(at_once) for column in (*states, batch.targets)]
+        chunks = []
+        for *read, targets in zip(*columns, strict=True):
+            ours, theirs = (
+                allowed(head(model, own), vocabulary)
+                for model, own in zip(models, read, strict=True)
+            )  # [n, V]
+            same = ours.argmax(-1) == theirs.argmax(-1)
+            ranks = rank(theirs, targets)
+            chunks.append((_kl(theirs, ours), _spearman(theirs, ours), same, ranks))
+    return *map(torch.cat, zip(*chunks, strict=True)), _offsets(batch)
 
 
 def _bins(values: Tensor, starts: Sequence[int]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.acceptance import Proposals, ratio, replacement
-from skd.engine.cache import CachedModel
+from skd.engine.cache import CachedModel, prefills
 from skd.engine.cached_sources import cached
 from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw
@@ -100,6 +100,8 @@ def speculate(
         caches = [cached(model, rows.tokens.shape) for model in models]
         for model in caches:
             model.begin(rows.tokens, rows.prompt_lengths)
+        cost.teacher_passes += prefills(len(prompts))
+        cost.teacher_tokens += sum(map(len, prompts))
         live = len(rows.alive)
         while live:
             live = _block(caches, rows, live, vocabulary, sampling, rule, pace, cost, drafts)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skd.engine.logits import distribution, draw, nucleus_mask
+from skd.engine.logits import distribution, draw, nucleus_mask, widened
 from skd.engine.settings import Acceptance, Sampling
 
 
@@ -49,8 +49,9 @@ def top_p(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling)
 
 def min_prob(proposals: Proposals, value: Tensor, noise: Tensor, teacher: Sampling) -> Tensor:
     """The teacher gives it at least this probability (CA-OPD, arXiv 2609.02401, eq. 6)."""
-    log_probability = proposals.teacher_logits.gather(-1, proposals.tokens[:, None]).squeeze(-1)
-    log_probability = log_probability - proposals.teacher_logits.logsumexp(-1)
+    logits = widened(proposals.teacher_logits)
+    log_probability = logits.gather(-1, proposals.tokens[:, None]).squeeze(-1)
+    log_probability = log_probability - logits.logsumexp(-1)
     return log_probability.exp() >= value.to(log_probability.dtype)
 
 

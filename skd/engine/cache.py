@@ -101,20 +101,16 @@ class CachedModel:
         for part in prompt_lengths.argsort().split(PREFILL_ROWS):
             width = int(prompt_lengths[part].max())
             positions = torch.arange(width, device=part.device).expand(len(part), -1)
-            self.states(tokens[part, :width], positions, used=width, rows=part)
+            self.launched(tokens[part, :width], positions, used=width, rows=part)
 
-    def states(
-        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
-    ) -> Tensor:
+    def states(self, tokens: Tensor, positions: Tensor, used: int) -> Tensor:
         """[B, T] tokens at [B, T] positions -> [B, T, d] final hidden states.
 
-        `rows`: of these, from their first token on; None: of all.
-
-        On CUDA the second pass over all rows of as many tokens each is captured, and replayed from
-        then on: what a pass of few tokens costs there is its launches (docs/benchmarks.md).
+        On CUDA the second pass of as many tokens a row is captured, and replayed from then on: what
+        a pass of few tokens costs there is its launches (docs/benchmarks.md).
         """
-        if rows is not None or tokens.device.type != "cuda" or self.spread:
-            return self.launched(tokens, positions, used, rows)
+        if tokens.device.type != "cuda" or self.spread:
+            return self.launched(tokens, positions, used)
         width, everything = tokens.shape[1], self.cache.shape[1]
         if width not in self.warm:  # libraries set themselves up in the first pass
             self.warm.add(width)
@@ -135,7 +131,7 @@ class CachedModel:
     def launched(
         self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
     ) -> Tensor:
-        """`states` without graphs."""
+        """`states` without graphs; of these `rows`, from their first token on, or of all."""
         positions, used = positions.clamp_max(self.end - 1), min(used, self.end)
         self.cache.place(positions, used, rows)
         return final_states(
@@ -149,4 +145,9 @@ class CachedModel:
         )
 
 
-PREFILL_ROWS = 32
+PREFILL_ROWS = 32  # of prompts, in one pass
+
+
+def prefills(rows: int) -> int:
+    """Passes that `CachedModel.begin` makes over so many prompts."""
+    return -(-rows // PREFILL_ROWS)

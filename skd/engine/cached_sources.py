@@ -61,12 +61,9 @@ class CachedEncoderDecoder(CachedModel):
         nothing = self.read.states.new_empty(rows, 0, self.read.states.shape[-1])
         self.read = Encoded(nothing, source_mask(self.lengths, longest))
 
-    def states(
-        self, tokens: Tensor, positions: Tensor, used: int, rows: Tensor | None = None
-    ) -> Tensor:
+    def states(self, tokens: Tensor, positions: Tensor, used: int) -> Tensor:
         """As a decoder's, at slots of whole rows behind their sources."""
-        used = min(used - self.shortest, self.cache.shape[1])
-        return super().states(tokens, positions - self.lengths[:, None], used, rows)
+        return super().states(tokens, positions - self.lengths[:, None], used - self.shortest)
 
     def select(self, rows: Tensor) -> None:
         self.crossed.select(rows)

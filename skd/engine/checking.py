@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 
 from skd.engine.cache import CachedModel
 from skd.engine.cached_sources import CachedEncoderDecoder
-from skd.engine.positions import attention_breaks, limits, require_positions, text_config
+from skd.engine.positions import attention_breaks, limits, reach, require_positions, text_config
 from skd.engine.sources import decoder_start
 from skd.engine.states import decoder_of, evaluating, head
-from skd.errors import UserError
+from skd.errors import UserError, out_of_memory
 
 _SHORT = (8, 6)  # tokens of the two rows that every model is tried on
 _STEPS = (3, 1, 1)  # tokens of each pass after the prompts
@@ -47,13 +47,13 @@ _checked: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
-    """Raise `UserError` unless this model can be sampled by position, at `reach` positions.
+def check_decoder(model: PreTrainedModel, positions: int = _SHORT[0]) -> None:
+    """Raise `UserError` unless this model can be sampled by position, at so many positions.
 
     What has been checked costs nothing again.
     """
-    require_positions(model, reach, cached=True)
-    lengths, difference = probe_lengths(model, reach), _difference
+    require_positions(model, positions, cached=True)
+    lengths, difference = probe_lengths(model, positions), _difference
     if model.config.is_encoder_decoder:
         lengths, difference = [*_SHORT], _difference_behind_sources
     if max(lengths) <= _checked.get(model, 0):
@@ -62,6 +62,8 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
         with evaluating(model), torch.autocast(model.device.type, enabled=False):
             reason = difference(model, lengths)
     except _FAULTS as error:
+        if out_of_memory(error):
+            raise
         reason = f"{type(error).__name__}: {error}"
     if reason:
         raise UserError(
@@ -74,24 +76,19 @@ def check_decoder(model: PreTrainedModel, reach: int = _SHORT[0]) -> None:
 def check_reach(
     models: Sequence[PreTrainedModel], prompts: Sequence[Sequence[int]], noise: Tensor
 ) -> None:
-    """`check_decoder` for as many positions as the longest row may come to.
-
-    An encoder–decoder counts those of its source and of its response apart.
-    """
+    """`check_decoder` for as many positions as the longest row may come to."""
     prompt, response = max(map(len, prompts)), noise.shape[-1]
     for model in models:
-        start = len(decoder_start(model))
-        reach = max(prompt - start, start + response) if start else prompt + response
-        check_decoder(model, reach)
+        check_decoder(model, reach(prompt, response, len(decoder_start(model))))
 
 
-def probe_lengths(model: PreTrainedModel, reach: int) -> list[int]:
+def probe_lengths(model: PreTrainedModel, positions: int) -> list[int]:
     """Tokens of each row to try: two short ones, and one past each break that is within reach.
 
     An eighth of a window lies behind it then, so that leaving it out shows.
     """
     longest = min((limit.positions for limit in limits(model)), default=math.inf)
-    passed = [end for end in attention_breaks(model) if _SHORT[0] <= end < reach]
+    passed = [end for end in attention_breaks(model) if _SHORT[0] <= end < positions]
     return [*_SHORT, *(int(min(longest, end + max(_SHORT[0], end // 8))) for end in passed)]
 
 

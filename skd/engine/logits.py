@@ -19,10 +19,14 @@ def distribution(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     if temperature == 0.0:
         best = logits.argmax(-1, keepdim=True)
         return torch.zeros_like(logits).scatter_(-1, best, 1.0)
-    # float() would round fp64, which the oracles run in.
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    probabilities = torch.softmax(wide / temperature, dim=-1)
+    probabilities = torch.softmax(widened(logits) / temperature, dim=-1)
     return probabilities if top_p >= 1.0 else _nucleus(probabilities, top_p)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """In fp32 at least: half precision is too coarse to sum probabilities in."""
+    # float() would round fp64, which the oracles run in.
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:

@@ -61,11 +61,22 @@ def require_positions(model: PreTrainedModel, positions: int, cached: bool) -> N
             )
 
 
-def require_budget(model: PreTrainedModel, prompt: int, response: int) -> None:
-    """Raise `UserError` unless prompts and responses of these lengths fit the model's positions."""
+def reach(prompt: int, response: int, start: int) -> int:
+    """The positions that rows of such lengths need.
+
+    start: those ids of a prompt with which an encoder–decoder's decoder begins, whose positions are
+    counted apart from the source's; 0 for a decoder.
+    """
+    return max(prompt - start, start + response) if start else prompt + response
+
+
+def require_budget(model: PreTrainedModel, prompt: int, response: int, start: int = 0) -> None:
+    """Raise `UserError` unless prompts and responses of these lengths fit the model's positions.
+
+    start: as `reach` has it.
+    """
     end = getattr(text_config(model), "max_position_embeddings", None)
-    # An encoder–decoder counts them apart.
-    needed = max(prompt, response) if model.config.is_encoder_decoder else prompt + response
+    needed = reach(prompt, response, start)
     if end is not None and needed > end:
         raise UserError(
             f"{type(model).__name__} was made for {end} positions: max_prompt_tokens={prompt} and "

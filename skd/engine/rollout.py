@@ -35,7 +35,7 @@ class Cost:
     watch: Stopwatch
     # Proposed by live rows, thrown-away ones included
     student_tokens: int = 0
-    # Scored for live rows
+    # Tokens that went through it: prompts, and proposals of live rows
     teacher_tokens: int = 0
     teacher_passes: int = 0
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from skd.engine.acceptance import ACCEPT, Proposals, replacement, scheduled
-from skd.engine.cache import CachedModel
+from skd.engine.cache import CachedModel, prefills
 from skd.engine.cached_sources import cached
 from skd.engine.checking import check_reach
 from skd.engine.logits import distribution, draw, rank
@@ -86,7 +86,11 @@ def sample(
         caches = [cached(model, rows.tokens.shape) for model in models]
         for model, phase in zip(caches, (Phase.SAMPLING, Phase.TEACHER), strict=False):
             model.begin(rows.tokens, rows.prompt_lengths)
+            wait(student.device)
             cost.watch.lap(phase)
+        if interleaving is not None:
+            cost.teacher_tokens += sum(map(len, prompts))
+            cost.teacher_passes += prefills(len(prompts))
         live = len(rows.alive)
         while live:
             live = _block(caches, rows, live, vocabulary, sampling, interleaving, pace, cost)

@@ -102,10 +102,7 @@ class TokenBatch:
 
     def responses(self) -> list[tuple[int, ...]]:
         """Each row's response as ids."""
-        spans = zip(self.prompt_lengths.tolist(), self.lengths.tolist(), strict=True)
-        return [
-            tuple(self.tokens[row, start:stop].tolist()) for row, (start, stop) in enumerate(spans)
-        ]
+        return [example.response for example in self.examples()]
 
     def examples(self) -> list[TokenExample]:
         """Each row's prompt and response as ids."""

@@ -47,7 +47,7 @@ class Acceptance:
     rule: Literal["top_k", "top_p", "min_prob", "ratio"] = "top_k"
     # As `RULES` says for the rule; none given: its default
     value: Finite = Field(default_factory=lambda given: RULES[given["rule"]].default)
-    # At the run's last step, in the same range; None: constant
+    # Where the run ends, behind its last step, in the same range; None: constant
     final_value: Finite | None = None
     replacement: Literal["sample", "argmax"] = "sample"
     # From value to final_value over the run's steps; cosine: by half a cosine of their logarithms

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from skd.engine.positions import text_config
 from skd.engine.states import decoder_of, evaluating
-from skd.errors import UserError
+from skd.errors import UserError, out_of_memory
 
 # What a layer calls its own number, by which it finds its cache
 _OWN_NUMBERS = ("layer_idx", "layer_id", "layer_index", "layer_number")
@@ -31,7 +31,7 @@ def keep_layers(model: PreTrainedModel, keep: list[int]) -> PreTrainedModel:
     """
     decoder, config = decoder_of(model), text_config(model)
     name, layers = layers_of(model)
-    if not keep or sorted(set(keep)) != keep or keep[-1] >= len(layers):
+    if not keep or sorted(set(keep)) != keep or keep[0] < 0 or keep[-1] >= len(layers):
         raise UserError(
             f"models.student.keep: {keep} must be ascending layer numbers below {len(layers)}"
         )
@@ -103,6 +103,8 @@ def _after_reloading(model: PreTrainedModel) -> str | None:
             wanted = model(input_ids=tokens, use_cache=False).logits
         made = again.to(model.device).eval()(input_ids=tokens, use_cache=False).logits
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         return f"{type(error).__name__}: {error}"
     if (made - wanted).abs().max() <= _TOLERANCE * wanted.abs().max():
         return None

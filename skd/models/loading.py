@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from skd.engine.positions import decoder_layers, text_config
-from skd.errors import UserError
+from skd.errors import UserError, out_of_memory
 from skd.models.dropout import drops_out, set_dropout
 from skd.models.folders import REFERENCE, read_reference, resolve
 from skd.models.pairs import first_of_targets
@@ -185,9 +185,11 @@ def _reading(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise _cannot_load(where, error) from error
 
 

@@ -75,7 +75,7 @@ def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedMod
     """
     ids = set(tokenizer.get_vocab().values())
     rows = min(model.get_output_embeddings().weight.shape[0] for model in models)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = special_ids(tokenizer)
     if lacking := {i for i in ids if i >= rows} - special:
         raise UserError(
             f"a model has {rows} output rows for a tokenizer of {max(ids) + 1} ids, so that it "
@@ -97,7 +97,7 @@ def common_vocabulary(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedMod
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id in ids else known[0]
     holes = set(range(size)) - ids
-    forbidden = sorted({*tokenizer.all_special_ids, *holes, pad} & set(range(size)) - set(known))
+    forbidden = sorted((special | holes | {pad}) & set(range(size)) - set(known))
     return Vocabulary(size=size, eos=tuple(known), pad=pad, forbidden=tuple(forbidden))
 
 
@@ -110,11 +110,20 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
         text = tokenizer.apply_chat_template(turns, tokenize=False)
         tail = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False).input_ids
-        if tail and tail[0] in tokenizer.all_special_ids:
+        if tail and tail[0] in special_ids(tokenizer):
             return int(tail[0])
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end-of-sequence token")
     return int(tokenizer.eos_token_id)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Those of the tokenizer's named tokens (eos, pad, …), and of all others that are special.
+
+    Phi-3's `<|end|>` and Llama 3's marks of a turn have no name.
+    """
+    added = tokenizer.added_tokens_decoder
+    return {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
 
 
 def first_of_targets(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -144,6 +144,8 @@ class DecodingSpeed:
     accepted: float | None = None
     # Tokens per teacher pass; None likewise
     acceptance_length: float | None = None
+    # Outputs that are the teacher's own greedy ones; None: not greedy, or refused
+    equal: int | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -153,9 +155,7 @@ class DraftWorth:
     prompts: int
     # Way of decoding -> its speed
     ways: dict[str, DecodingSpeed]
-    # Outputs of transformers' assisted generation that are the teacher's own; None: it refused
-    assisted_equal: int | None
-    # Why it refused
+    # Why transformers refused assisted generation; None: it did not
     assisted_reason: str | None
 
 

@@ -16,7 +16,7 @@ from skd.training.settings import Optimisation
 
 
 def learning_rate(optimisation: Optimisation, override: float | None, step: int) -> float:
-    """Linear warm-up, then decay to 0 at the last step; a function of the step alone."""
+    """Linear warm-up, then decay to 0 behind the last step; a function of the step alone."""
     peak = optimisation.learning_rate if override is None else override
     warm = round(optimisation.warmup * optimisation.steps)
     if step < warm:

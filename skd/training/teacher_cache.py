@@ -2,7 +2,7 @@
 
 Ground truth comes back in every epoch, in every method of a seed and at every validation;
 the teacher says the same about it each time. States are d numbers a token where logits would
-be V, and they are memory-mapped, so a cache larger than memory is no trouble. Knows ids only;
+be V. They are made in memory, which has to hold them once, and read memory-mapped. Knows ids only;
 what names a cache and where it lies is the caller's business.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -119,7 +120,8 @@ def _make(
 ) -> Tensor:
     """[Σ response tokens, d] in the examples' order; like lengths go through together."""
     order = sorted(range(len(examples)), key=lambda i: sum(map(len, vars(examples[i]).values())))
-    by_example: list[Tensor] = [torch.empty(0)] * len(examples)
+    ends = list(accumulate(len(example.response) for example in examples))
+    made = torch.empty(ends[-1], states_width(teacher), dtype=teacher.dtype)
     for start in range(0, len(order), rows_at_once):
         rows = order[start : start + rows_at_once]
         batch = collate([examples[i] for i in rows], vocabulary.pad).to(teacher.device)
@@ -127,6 +129,6 @@ def _make(
             states = batch_states(teacher, batch)[batch.predictors].to(teacher.dtype).cpu()
         sizes = [len(examples[i].response) for i in rows]
         for i, part in zip(rows, states.split(sizes), strict=True):
-            by_example[i] = part
+            made[ends[i] - len(part) : ends[i]] = part
         done(len(rows))
-    return torch.cat(by_example)
+    return made

@@ -44,11 +44,15 @@ def by_hand() -> list[tuple[int, float, float, bool, int]]:
     return found
 
 
-def test_it_equals_the_computation_by_hand() -> None:
+@pytest.mark.parametrize("at_once", [None, 7])
+@pytest.mark.parametrize("batches", [[BATCH], [BATCH.take([0, 1]), BATCH.take([2, 3, 4, 5])]])
+def test_it_equals_the_computation_by_hand(batches, at_once, monkeypatch) -> None:
     places, kls, correlations, same, ranks = (
         torch.tensor(column, dtype=torch.float64) for column in zip(*by_hand(), strict=True)
     )
-    made = agreement(STUDENT, TEACHER, BATCH, VOCABULARY, ks=(1, 5))
+    if at_once is not None:  # tokens whose logits are held at once
+        monkeypatch.setattr("skd.decoding.agreement.tokens_at_once", lambda *_: at_once)
+    made = agreement(STUDENT, TEACHER, batches, VOCABULARY, ks=(1, 5))
     assert made.kl == pytest.approx(kls.mean().item(), rel=1e-6)
     assert made.spearman == pytest.approx(correlations.mean().item(), rel=1e-6)
     assert made.first == pytest.approx(100 * same.mean().item())
@@ -63,7 +67,7 @@ def test_it_equals_the_computation_by_hand() -> None:
 
 
 def test_a_model_agrees_with_itself() -> None:
-    made = agreement(TEACHER, TEACHER, BATCH, VOCABULARY, ks=(SIZE,))
+    made = agreement(TEACHER, TEACHER, [BATCH], VOCABULARY, ks=(SIZE,))
     assert made.kl == pytest.approx(0.0, abs=1e-12)
     assert made.spearman == pytest.approx(1.0)
     assert made.first == made.within[str(SIZE)] == 100.0
@@ -74,7 +78,11 @@ def test_proposals_are_counted_by_rank_and_by_place() -> None:
     asked, length, rule = prompts(6, seed=7), 12, Acceptance("top_k", 3)
     noise = uniform_noise(6, length, torch.Generator().manual_seed(1))
     interleaving = Interleaving(TEACHER, rule, Sampling())
-    made = judged(sample(STUDENT, asked, VOCABULARY, Sampling(), length, noise, interleaving))
+    rollouts = [
+        sample(STUDENT, asked[part], VOCABULARY, Sampling(), length, noise[:, part], interleaving)
+        for part in (slice(0, 2), slice(2, 6))
+    ]
+    made = judged(rollouts)
     seen = [
         (place, rank, replaced)
         for i, prompt in enumerate(asked)

@@ -77,8 +77,10 @@ def test_every_way_is_timed_and_assisted_outputs_are_counted(monkeypatch) -> Non
     a_second_a_response(monkeypatch)
     made = draft_worth(DRAFT, TEACHER, ASKED, VOCABULARY, LENGTH, NOISE)
     assert list(made.ways) == [*PLAIN, *DRAFTED, ASSISTED]
-    assert made.prompts == made.assisted_equal == len(ASKED)
+    assert made.prompts == len(ASKED)
     assert made.assisted_reason is None
+    equal = {name: way.equal for name, way in made.ways.items() if way.equal is not None}
+    assert equal == {"greedy": len(ASKED), ASSISTED: len(ASKED)}
     tokens = sum(len(response) for response in teacher_alone(TEACHER))
     for name in ("plain_greedy", "greedy", ASSISTED):  # all give the teacher's greedy output
         assert made.ways[name].tokens_per_cpu_second == tokens / len(ASKED)
@@ -101,7 +103,7 @@ def test_a_refused_way_has_a_reason_and_the_others_their_numbers(monkeypatch) ->
     made = draft_worth(DRAFT, padded, ASKED[:2], VOCABULARY, LENGTH, NOISE[:, :2])
     assert made.assisted_reason is not None
     assert made.assisted_reason.startswith("The main and assistant models have different")
-    assert (made.ways[ASSISTED], made.assisted_equal) == (DecodingSpeed(None), None)
+    assert made.ways[ASSISTED] == DecodingSpeed(None)
     assert made.ways["rejection"].tokens_per_cpu_second is not None
 
 
@@ -113,3 +115,8 @@ def test_a_changed_greedy_output_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr(drafting, "speculate", changed)
     with pytest.raises(UserError, match=r"changed the teacher's greedy output on \d of 4 prompts"):
         draft_worth(DRAFT, TEACHER, ASKED, VOCABULARY, LENGTH, NOISE)
+    # Near ties of half precision may fall otherwise in a pass of more tokens: counted, no defect.
+    half = build(seed=1).bfloat16()
+    made = draft_worth(DRAFT, half, ASKED, VOCABULARY, LENGTH, NOISE)
+    assert made.ways["greedy"].equal is not None
+    assert made.ways["greedy"].equal < made.prompts

@@ -91,7 +91,7 @@ def test_interleaved_responses_are_sampled_and_their_teacher_agrees_in_part(proj
     (run,) = read(project / "metrics/distill/skd.json")["tasks"][TASK].values()
     assert 0.0 < run["acceptance_rate"] <= 100.0
     found = read(project / "metrics/probe.json")["tasks"][TASK]["skd"]
-    assert found["draft"]["assisted_equal"] == found["draft"]["prompts"]
+    assert found["draft"]["ways"]["assisted"]["equal"] == found["draft"]["prompts"]
 
 
 def test_the_pair_is_described_by_its_decoders(project) -> None:

@@ -190,7 +190,7 @@ def test_the_analyses_hold_what_their_runs_say(project) -> None:
     assert set(probe["tasks"]["summarization"]) == {"student_init", "skd"}
     for model in probe["tasks"]["summarization"].values():
         assert model["draft"]["ways"]["greedy"]["acceptance_length"] >= 1.0
-        assert model["draft"]["assisted_equal"] == model["draft"]["prompts"]
+        assert model["draft"]["ways"]["assisted"]["equal"] == model["draft"]["prompts"]
         assert sum(model["proposals"]["ranks"].values()) == pytest.approx(100.0)
         assert model["agreement"]["student"]["kl"] > 0.0
 

@@ -57,6 +57,15 @@ def test_k_tokens_are_accepted_of_many_whose_logits_tie(dtype) -> None:
     assert logits[0][got].min() >= logits[0][~got].max()
 
 
+def test_a_least_probability_is_compared_in_single_precision() -> None:
+    """bf16 has three digits: p = 0.303 would come out of it as 0.287."""
+    logits = torch.full((1, 20), 18.25).index_fill(1, torch.tensor([0]), 20.375).bfloat16()
+    exact = float(logits.double().softmax(-1)[0, 0])
+    rows = Proposals(torch.tensor([0]), logits, torch.tensor([0]), torch.empty(0))
+    for value, accepted in ((exact - 1e-3, True), (exact + 1e-3, False)):
+        assert ACCEPT["min_prob"](rows, every(value, 1), torch.zeros(1), PLAIN).item() is accepted
+
+
 def test_a_nucleus_of_the_whole_mass_holds_every_token_in_single_precision() -> None:
     logits = 4 * torch.randn(3000, generator=torch.Generator().manual_seed(0))
     logits, ids = logits.expand(3000, -1), torch.arange(3000)

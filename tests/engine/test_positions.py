@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -141,11 +142,23 @@ def test_budgets_are_compared_with_the_positions_of_a_model() -> None:
         require_budget(model, 20, 12)
         with pytest.raises(UserError, match="made for 32 positions: max_prompt_tokens=21"):
             require_budget(model, 21, 12)
+    require_budget(build(max_position_embeddings=32), 34, 30, start=2)  # each half has its own
+    with pytest.raises(UserError, match="max_new_tokens=31 need 33"):
+        require_budget(build(max_position_embeddings=32), 34, 31, start=2)
+    with pytest.raises(UserError, match="max_prompt_tokens=35 and max_new_tokens=30 need 33"):
+        require_budget(build(max_position_embeddings=32), 35, 30, start=2)
     with pytest.raises(UserError, match="longrope"):
         require_budget(build("phi3_sliding", **LONG), 20, 12)
 
 
 # --------------------------------------------------------------------- checks
+def test_memory_that_runs_out_says_nothing_of_a_model(monkeypatch) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    monkeypatch.setattr("skd.engine.checking._difference", Mock(side_effect=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        check_decoder(build())
+
+
 @pytest.mark.filterwarnings("ignore:`position_ids` have no functionality in BLOOM")
 def test_what_sampling_was_not_checked_for_is_refused() -> None:
     model = BloomForCausalLM(BloomConfig(SIZE, hidden_size=16, n_layer=2, n_head=2)).eval()

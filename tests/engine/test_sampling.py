@@ -296,9 +296,11 @@ def test_finished_rows_do_not_count_as_work() -> None:
     rollout = sample(
         build(seed=1), prompts(16), vocabulary, STUDENT, LENGTH, noise_for(16), judge, 1
     )
-    assert (
-        rollout.cost.student_tokens == rollout.cost.teacher_tokens == rollout.batch.response_tokens
-    )
+    assert rollout.cost.student_tokens == rollout.batch.response_tokens
+    # As everywhere, what goes through the teacher counts with its prompts.
+    assert rollout.cost.teacher_tokens == int(rollout.batch.lengths.sum())
+    blocks = int((rollout.batch.lengths - rollout.batch.prompt_lengths).max())
+    assert rollout.cost.teacher_passes == blocks + 1
 
 
 @pytest.mark.parametrize(("share", "size"), [(0.0, 1), (0.5, 2), (0.9, 5), (1.0, 8)])

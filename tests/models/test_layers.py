@@ -45,7 +45,7 @@ def test_a_cut_model_is_itself_after_reloading(family: str, tmp_path: Path) -> N
     with torch.no_grad():
         wanted, made = student(input_ids=TOKENS).logits, again(input_ids=TOKENS).logits
     torch.testing.assert_close(made, wanted, rtol=1e-3, atol=1e-3)  # eager, and fused
-    check_decoder(again, reach=40)
+    check_decoder(again, positions=40)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -86,7 +86,7 @@ def test_a_model_that_would_come_back_as_another_is_refused() -> None:
         keep_layers(model, KEEP)
 
 
-@pytest.mark.parametrize("keep", [[], [0, 0], [2, 1], [0, 5]])
+@pytest.mark.parametrize("keep", [[], [0, 0], [2, 1], [0, 5], [-1, 0]])
 def test_a_bad_layer_list_is_named(keep) -> None:
     with pytest.raises(UserError, match=r"models.student.keep"):
         keep_layers(build(num_hidden_layers=5), keep)

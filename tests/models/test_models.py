@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AddedToken
 
 from skd.errors import UserError
 from skd.models.encoding import decode, encode
@@ -116,6 +117,19 @@ def test_the_end_of_a_turn_is_read_off_the_template(tokenizer) -> None:
     gemma_like = train_tokenizer(TEXTS * 20, 320)
     gemma_like.chat_template = gemma_like.chat_template.replace("<|end|>", "<|user|>")
     assert end_of_turn(gemma_like) == gemma_like.convert_tokens_to_ids("<|user|>")
+
+
+def test_special_tokens_without_a_name_count() -> None:
+    """As Phi-3's `<|end|>` and Llama 3's marks: special, and neither eos nor pad nor any other."""
+    tokenizer = train_tokenizer(TEXTS * 20, 320)
+    tokenizer.add_tokens([AddedToken(text, special=True) for text in ("<|over|>", "<|header|>")])
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|over|>")
+    over, header = tokenizer.convert_tokens_to_ids(["<|over|>", "<|header|>"])
+    assert not {over, header} & set(tokenizer.all_special_ids)
+    assert end_of_turn(tokenizer) == over
+    shared = common_vocabulary(tokenizer, build(vocab_size=len(tokenizer)))
+    assert over in shared.eos
+    assert header in shared.forbidden
 
 
 # --------------------------------------------------------------------- models

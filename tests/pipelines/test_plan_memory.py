@@ -285,7 +285,7 @@ def test_a_cache_is_what_the_slot_cache_holds() -> None:
     cached, slots = CachedModel(built, ROWS, 40), 40
     tokens = torch.zeros(ROWS, 5, dtype=torch.long)
     with torch.no_grad():
-        cached.states(tokens, torch.arange(5).expand(ROWS, -1), 5, torch.arange(ROWS))
+        cached.begin(tokens, torch.full((ROWS,), 5))
     held = sum(x.nbytes for layer in cached.cache.layers for x in (layer.keys, layer.values))
     assert memory.cache(sizes, ROWS, slots, memory.FULL) == held
 

@@ -161,7 +161,7 @@ def test_healing_brings_the_student_nearer_to_its_teacher(weights, cut) -> None:
     examples: list[TokenExample] = encode(rows, "{source}", tokenizer, Budget(40, 8)).examples
     batch, vocabulary = collate(examples, 0), common_vocabulary(tokenizer, teacher)
     before, after = (
-        agreement(student, teacher, batch, vocabulary, (5,)).kl
+        agreement(student, teacher, [batch], vocabulary, (5,)).kl
         for student in (cut_student, load_model(STUDENT))
     )
     assert after < before

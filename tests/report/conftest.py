@@ -292,11 +292,12 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
     )
     ranks = ("0", "1", "2", "5", "10", "25", "100")
     kept = DecodingSpeed(300.0, 60.0, 2.5)
-    ways = dict.fromkeys(("greedy", "sampled", "rejection"), kept)
+    ways = dict.fromkeys(("sampled", "rejection"), kept)
     ways |= {
+        "greedy": DecodingSpeed(300.0, 60.0, 2.5, equal=4),
         "plain_greedy": DecodingSpeed(200.0),
         "plain_sampled": DecodingSpeed(250.0),
-        "assisted": DecodingSpeed(50.0),
+        "assisted": DecodingSpeed(50.0, equal=3),
     }
     model = ModelProbe(
         agreement=dict.fromkeys(("ground_truth", "student", "interleaved"), agreed),
@@ -304,7 +305,7 @@ def analyses(root: Path, tasks: Mapping[str, str], seeds: Sequence[int]) -> None
             ranks=dict(zip(ranks, (60.0, 20.0, 8.0, 6.0, 4.0, 1.5, 0.5), strict=True)),
             by_position={"0": 90.0, "8": 70.0},
         ),
-        draft=DraftWorth(4, ways, 4, None),
+        draft=DraftWorth(4, ways, None),
     )
     probe = ProbeResult(Took(5.0), seeds[0], 1, {name: {"student_init": model} for name in tasks})
     write_result(root / "metrics" / "probe.json", probe)

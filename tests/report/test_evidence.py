@@ -309,12 +309,12 @@ def test_a_pair_that_the_library_refuses_has_its_reason_in_the_report(make_tree)
     def change(result):
         for models in result["tasks"].values():
             draft = models["student_init"]["draft"]
-            draft |= {"assisted_equal": None, "assisted_reason": "two tokenizers"}
-            draft["ways"]["assisted"]["tokens_per_cpu_second"] = None
+            draft["assisted_reason"] = "two tokenizers"
+            draft["ways"]["assisted"] |= {"tokens_per_cpu_second": None, "equal": None}
 
     edit_json(root / "metrics" / "probe.json", change)
     text = built(root)["analyses"]
-    assert "| 1.20 | – | – |\n\nNo assisted generation: two tokenizers" in text
+    assert "| 1.20 | – | 4 of 4 | – |\n\nNo assisted generation: two tokenizers" in text
     assert sheet(root, "drafts.csv")[-1]["against_plain"] == ""
 
 

@@ -178,16 +178,16 @@ def drafts(probe: ProbeResult) -> str:
         f"{title}\n\nSpeculative decoding, one prompt at a time. "
         "*Tokens per pass*: emitted per teacher pass; plain decoding has 1. *÷ plain speed*: "
         "tokens per CPU second over those of the teacher alone, greedy or sampled, all taking "
-        "turns in one process. Greedy outputs were compared with the teacher's own and were equal; "
-        "sampled ones share the teacher's noise. *Rejection* is the standard rule. *Assisted* is "
-        "transformers' `generate(assistant_model=…)`, greedy, and *equal* the number of its "
-        "outputs that are the teacher's own."
+        "turns in one process. Greedy outputs were compared with the teacher's own: *equal* counts "
+        "those that are the same. Sampled ones share the teacher's noise. *Rejection* is the "
+        "standard rule. *Assisted* is transformers' `generate(assistant_model=…)`, greedy."
     ]
     columns = ("accepted %", "tokens per pass", "÷ plain speed")
     header = [
         "model",
         *(f"{way}: {what}" for way in _OURS for what in columns),
         "assisted ÷ plain speed",
+        "greedy: equal",
         "assisted: equal",
     ]
     for task, models in probe.tasks.items():
@@ -204,8 +204,9 @@ def _draft_cells(draft: DraftWorth) -> Iterable[str]:
         yield number(draft.ways[way].acceptance_length, 2)
         yield number(_against_plain(draft, way), 2)
     yield number(_against_plain(draft, ASSISTED), 2)
-    equal = draft.assisted_equal
-    yield NONE if equal is None else f"{equal} of {draft.prompts}"
+    for way in ("greedy", ASSISTED):
+        equal = draft.ways[way].equal
+        yield NONE if equal is None else f"{equal} of {draft.prompts}"
 
 
 def _against_plain(draft: DraftWorth, way: str) -> float | None:
@@ -242,5 +243,5 @@ def draft_rows(probe: ProbeResult) -> Iterable[tuple[Any, ...]]:
                     speed.acceptance_length,
                     speed.tokens_per_cpu_second,
                     _against_plain(draft, way),
-                    draft.assisted_equal if way == ASSISTED else None,
+                    speed.equal,
                 )

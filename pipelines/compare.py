@@ -29,6 +29,7 @@ from skd.report.sections.cells import (
     NONE,
     SIGNS,
     p_text,
+    plain_text,
     range_text,
     row_name,
     table,
@@ -108,7 +109,10 @@ def _pairs(first: Revision, second: Revision) -> list[tuple[TaskResults, TaskRes
 
 
 def _parameters(first: Revision, second: Revision) -> str:
-    changed = [[f"`{cell}`" for cell in cells] for cells in _changed_parameters(first, second)]
+    changed = [
+        [f"`{key}`", *map(plain_text, values)]
+        for key, *values in _changed_parameters(first, second)
+    ]
     if not changed:
         return "No parameter differs."
     return table(["parameter", first.name, second.name], changed, text_columns=3)

@@ -23,6 +23,7 @@ CHOICE = Path("models/best/choice.json")
 LARGEST = 5_000_000  # bytes: a repository carries it for good
 NAME = re.compile("[a-z0-9_-]+")
 SINGLE_PAGE = " All on one page: [report.html](report.html)."
+PARAMETERS = "- [The parameters of this run](params.yaml).\n"
 
 
 def keep(name: str, root: Path = Path()) -> Path:
@@ -49,8 +50,8 @@ def keep(name: str, root: Path = Path()) -> Path:
         (folder / "cards").mkdir()
         for card in cards:
             shutil.copy(card, folder / "cards")
-        text = (folder / "report.md").read_text(encoding="utf-8")
-        (folder / "report.md").write_text(text.replace(SINGLE_PAGE, ""), encoding="utf-8")
+        text = (folder / "report.md").read_text(encoding="utf-8").replace(SINGLE_PAGE, "")
+        (folder / "report.md").write_text(text + PARAMETERS, encoding="utf-8")
         shutil.copy(root / "params.yaml", folder)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if size > LARGEST:

@@ -44,7 +44,7 @@ within which methods count as equal, the resamples of the intervals over tasks, 
 sample outputs.
 """
 COMMAND = "dvc repro report"
-SOURCES = ("skd", "pipelines", "params.yaml", "dvc.yaml")
+SOURCES = ("skd", "pipelines", "dvc.yaml")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

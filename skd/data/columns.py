@@ -54,7 +54,7 @@ def _record(where: str, values: dict[str, Any], columns: Columns, task: str) -> 
     if columns.answer is not None:
         target = _with_answer(where, target, _one(where, values, columns.answer))
     if task == "arithmetic":
-        if answer_text(target) is None:
+        if not answer_text(target):
             raise UserError(
                 f"{where}: the target has no final answer after {MARK!r} and none in \\boxed{{…}} "
                 f"({start_of(target)!r}); name its column in columns.answer"

@@ -45,6 +45,7 @@ NUMBER = re.compile(
 GROUPING = re.compile(r"[,\u00a0\u2009\u202f']")
 
 
+HEADING = re.compile(r"[\s*_]*[^\W\d_]{3,}")  # a marked line that begins with a word
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)  # `\{` is a sign, no brace
 
@@ -94,15 +95,17 @@ class Number:
 def answer_text(text: str) -> str | None:
     """What stands after the first `####`, to the end of its line; else in the last `\\boxed{…}`.
 
-    A box inside the marked answer is opened. None where there is neither, or where the last
-    box is not closed.
+    A box inside the marked answer is opened. Where the mark opens a heading of Markdown (`#### Step
+    1`), a box anywhere is the answer. None where there is neither, or where the last box is not
+    closed.
     """
     _, mark, rest = text.partition(MARK)
     if not mark:
         return last_box(text)
     lines = rest.strip(" \t").splitlines()
     line = lines[0].strip() if lines else ""
-    return last_box(line) or line
+    boxed = last_box(text) if HEADING.match(line) else last_box(line)
+    return boxed or line
 
 
 def last_box(text: str) -> str | None:

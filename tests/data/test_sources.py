@@ -213,9 +213,11 @@ def test_the_answer_column_ends_the_target(
     assert record.references == (target,)
 
 
-def test_an_arithmetic_target_without_an_answer_is_refused() -> None:
+@pytest.mark.parametrize("target", ["two", "1 + 1 is\n####", "1 + 1 is\n#### \n"])
+def test_an_arithmetic_target_without_an_answer_is_refused(target) -> None:
+    """An empty one would be that of every output whose mark is followed by nothing."""
     with pytest.raises(UserError, match=r"line 7: the target has no final answer.*columns\.answer"):
-        one({"q": "s", "a": "two"}, "arithmetic", source="q", target="a")
+        one({"q": "s", "a": target}, "arithmetic", source="q", target="a")
 
 
 def test_two_different_answers_in_one_row_are_refused() -> None:

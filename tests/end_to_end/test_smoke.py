@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -159,6 +160,25 @@ def test_a_published_student_loads_with_transformers_alone(project) -> None:
         len(AutoTokenizer.from_pretrained(folder)) <= model.get_output_embeddings().weight.shape[0]
     )
     assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_code_on_a_card_makes_the_output_that_was_scored(project) -> None:
+    card = (project / "reports/cards/summarization-skd.md").read_text(encoding="utf-8")
+    code = re.search("```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    first = json.loads((project / "data/summarization/test.jsonl").open().readline())
+    cut = "max_new_tokens=48"  # budget.summarization
+    text = code[1].replace('"…"', repr(first["source"])).replace("max_new_tokens=256", cut)
+    ran = subprocess.run(
+        [sys.executable, "-c", text], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    scored = [
+        record["output"]
+        for line in (project / "records/skd/summarization.jsonl").open(encoding="utf-8")
+        if (record := json.loads(line))["id"] == first["id"] and record["seed"] == 20
+    ]
+    assert [ran.stdout.strip()] == [output.strip() for output in scored]
 
 
 def test_the_best_student_is_exported_and_loads(project) -> None:

@@ -41,7 +41,8 @@ def test_the_copy_has_the_report_its_parameters_and_the_best_students_cards(run_
     kept = contents(keep("full", run_folder))
     assert kept == {
         **{name: f"{name} as it was" for name in FILES},
-        "report.md": "# Report\n\n- [Model cards](cards).\n",
+        "report.md": "# Report\n\n- [Model cards](cards).\n"
+        "- [The parameters of this run](params.yaml).\n",
         "cards/translation-skd.md": "skd",
         "params.yaml": "seeds: [1]\n",
     }

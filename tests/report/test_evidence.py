@@ -128,6 +128,8 @@ def test_a_gradient_spike_is_an_unstable_signal(make_tree):
 def test_a_validation_loss_that_rises_again_is_overfitting(make_tree):
     root = make_tree(METHODS)
     edit_log(root, "sft", "validation_loss", lambda step: 1.0 + abs(step - 100) / 500)
+    assert found(root) == []  # as sure as its teacher, and its metric still rises
+    edit_log(root, "sft", "validation_metric", lambda step: 50.0 - abs(step - 180) / 20)
     assert found(root) == [("sft", "overfitting")]
 
 

@@ -63,7 +63,7 @@ def test_a_planted_loss_is_said_plainly(make_tree):
 def test_what_is_not_decided_is_called_undecided_and_nothing_else(make_tree):
     text = conclusion(make_tree(NULL))
     assert "does not win on summarization (undecided against `on_policy_kd`)" in text
-    assert re.search(r"undecided against `on_policy_kd` \(leads below \d+\.\d points are", text)
+    assert re.search(r"undecided against `on_policy_kd` \(a lead of \d+\.\d points is", text)
     for word in ("best of", "equal", "tie", "tied"):
         assert word not in text
 
@@ -386,3 +386,24 @@ def test_provenance_outside_git_is_no_error_and_the_hash_ignores_the_runtime(mak
     assert found.parameters_hash == same.parameters_hash != other.parameters_hash
     build(params, root, found)
     assert found.parameters_hash in (root / "reports" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_method_with_two_responses_a_prompt_says_so_where_it_is_recommended(make_tree):
+    pages = built(make_tree({"sft": 50, "skd": 60, "student_and_teacher": 80}))
+    opening = pages["report"].partition("## Does")[0]
+    assert "`student_and_teacher` trains on two responses for every prompt." in opening
+    assert "`student_and_teacher`: two responses for every prompt" in pages["curves-and-cost"]
+    assert "two responses" not in "".join(built(make_tree(WIN)).values())
+
+
+def test_every_method_is_explained_with_its_source_and_its_settings(make_tree):
+    pages = built(make_tree({"sft": 50, "skd_mixed_loss": 60, "skd": 70}))
+    rows = [line for line in pages["methods"].splitlines() if line.startswith("| `")]
+    assert rows[0] == (
+        "| `sft` | supervised fine-tuning on the ground truth | compared in SKD's paper | "
+        "baseline | SFT start | – | – |"
+    )
+    assert "| ours | interleaved |" in rows[1]
+    assert "arXiv 2410.11325, compared in SKD's paper" in rows[2]
+    assert rows[2].endswith("| forward_kl | top_k 25, sample |")
+    assert "(details/methods.md)" in pages["report"].partition("## What to use")[0]

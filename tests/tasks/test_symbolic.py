@@ -60,6 +60,10 @@ def forgetful() -> Iterator[None]:
         (r"\boxed{4} #### 5", "5"),
         (r"#### \boxed{6}", "6"),
         ("#### 1\n\\boxed{2}", "1"),
+        ("#### Step 1: add\n2 + 3 = 5\n#### Result\nIt is \\boxed{5}.", "5"),  # headings
+        ("#### **Answer**\n\\boxed{6}", "6"),
+        ("#### Monday", "Monday"),
+        ("#### 2\\sqrt{3}\n\\boxed{7}", "2\\sqrt{3}"),
         (r"\boxed{1} then \boxed{2", None),
         (r"\boxed", None),
         (r"\boxed{", None),

@@ -15,6 +15,7 @@ from skd.report.reading.experiment import (
 from skd.report.sections.cells import TITLES, plain_text, spread_words, table, values_text
 from skd.report.sections.layers import layers_section
 from skd.report.sections.metadata import front_matter, licence_section
+from skd.report.sections.methods import source_text as method_source
 from skd.report.sections.provenance import Provenance, source_text
 from skd.report.verdicts.relations import start_of
 from skd.results.pair import ModelFacts
@@ -62,6 +63,8 @@ Students distilled for {task.kind}, one per seed ({seeds}).
 {layers}
 ## Method
 
+`{training.settings.method}`: {training.method.description} ({method_source(training.method)}).
+
 ```json
 {json.dumps(plain(training.settings), indent=2, ensure_ascii=False)}
 ```
@@ -92,6 +95,7 @@ folder = "{folder}/{first}"  # the last part is the seed
 model = {auto}.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 prompt = {task.card.prompt!r}.replace("{{source}}", "…")
+{_answer(results)}
 ```
 
 Fetch the folder with `dvc pull {folder}` or make it with `dvc repro distill@{method}`.
@@ -103,6 +107,29 @@ def for_the_hub(card: str, name: str) -> str:
     """The card as it stands beside the weights there: it names nothing of this repository alone."""
     there = re.sub(r'^folder = ".*$', f'folder = "{name}"', card, flags=re.MULTILINE)
     return there.partition("\nFetch the folder with")[0]
+
+
+def _answer(results: ExperimentResults) -> str:
+    """Code that makes the answer to `prompt` as training and scoring do."""
+    pair, special, first = results.pair, "", "ids.input_ids.shape[1]"
+    lines = []
+    if pair.encoder_decoder:
+        text, first = "prompt", "0"
+    elif pair.chat_template:
+        turns = 'turns = [{"role": "user", "content": prompt}]'
+        options = "tokenize=False, add_generation_prompt=True"
+        lines = [turns, f"text = tokenizer.apply_chat_template(turns, {options})"]
+        text, special = "text", "add_special_tokens=False, "  # the template writes its own
+    else:
+        text = r'prompt + "\n"'
+    return "\n".join(
+        [
+            *lines,
+            f'ids = tokenizer({text}, {special}return_tensors="pt")',
+            "made = model.generate(**ids, max_new_tokens=256, do_sample=False)",
+            f"print(tokenizer.decode(made[0, {first}:], skip_special_tokens=True))",
+        ]
+    )
 
 
 MODELS = ("this model", "before distillation", "teacher")

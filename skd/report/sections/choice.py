@@ -36,7 +36,8 @@ def section(results: ExperimentResults, evidence: Evidence) -> str:
         return f"**Nothing is recommended.** {why}. The highest scores: {means}."
     margin = points_text(evidence.margin)
     parts = [
-        f"{_by_task(choices, margin)} {_over_all(results, evidence, margin)}",
+        f"{_by_task(choices, margin)} {_over_all(results, evidence, margin)}"
+        f"{_paired(results, choices)}",
         _table(choices),
         f"*Use*: the cheapest of the methods that are not inferior; where there is none, the "
         f"highest mean. *Not inferior*: by a test against the best method, whichever it is (Hsu), "
@@ -81,15 +82,28 @@ def _over_all(results: ExperimentResults, evidence: Evidence, margin: str) -> st
     if row.closed is not None:
         closed = f" closes {estimate_text(row.closed, ' %')} of the teacher's lead and"
     if good:
-        others = f" So are {codes(good[1:])}." if len(good) > 1 else ""
+        others = f" The same holds for {codes(good[1:])}." if len(good) > 1 else ""
         return (
             f"One method for all tasks: `{row.method}`{closed} takes {number(cost)} seconds for a "
             f"student of each task; on every task the best leads it by less than {margin}.{others}"
         )
+    none = f"One method for all tasks: none is shown to be within {margin} of the best everywhere"
+    if row.closed is None:  # nothing orders the methods over all tasks
+        return f"{none}."
     return (
-        f"One method for all tasks: none is shown to be within {margin} of the best everywhere; "
-        f"`{row.method}`{closed} takes {number(cost)} seconds for a student of each task."
+        f"{none}; `{row.method}`{closed} takes {number(cost)} seconds for a student of each task."
     )
+
+
+def _paired(results: ExperimentResults, choices: Sequence[Choice]) -> str:
+    """What a reader must know of a method that is pointed to and trains on more than others."""
+    training = results.tasks[0].training
+    used = dict.fromkeys(each.use for each in choices)
+    paired = [method for method in used if training[method].method.paired]
+    if not paired:
+        return ""
+    verb = "trains" if len(paired) == 1 else "train"
+    return f" {codes(paired)} {verb} on two responses for every prompt."
 
 
 def _table(choices: Sequence[Choice]) -> str:

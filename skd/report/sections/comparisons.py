@@ -18,6 +18,7 @@ from skd.report.sections.cells import (
 )
 from skd.report.verdicts.comparison import MOST_SEEDS
 from skd.report.verdicts.evidence import Evidence
+from skd.report.verdicts.relations import start_of
 from skd.report.verdicts.tables import Against, Verdict, VerdictTable, win_count
 
 MODEL = (
@@ -110,10 +111,11 @@ def _records(results: ExperimentResults, evidence: Evidence) -> list[str]:
     tables = [evidence.of(task.name) for task in results.tasks]
     if not any(verdicts.possible for verdicts in tables):
         return []
+    begun = {start_of(results.tasks[0], method) for method in results.methods}
+    starts = " Methods from the instruct start began as another student." if len(begun) > 1 else ""
     return [
         "## Every method against every other\n\nBetter–equal–undecided–worse by the primary "
-        "metric, corrected over all pairs of a task. Most net wins first. Methods from the "
-        "instruct start began lower.",
+        f"metric, corrected over all pairs of a task. Most net wins first.{starts}",
         _record_table(results, tables),
         *(
             details(

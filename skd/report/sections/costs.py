@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skd.report.reading.experiment import MethodTraining, TaskResults
-from skd.report.sections.cells import number, table
+from skd.report.sections.cells import codes, number, table
 from skd.results.runs import TrainedRun
 
 
@@ -104,6 +104,8 @@ def budget_words(task: TaskResults) -> str:
             for method, budget in budgets.items()
         ]
         text = f"{task.name}: NOT equal: {'; '.join(parts)}"
+    if paired := [name for name, training in task.training.items() if training.method.paired]:
+        text += f". {codes(paired)}: two responses for every prompt, about twice the trained tokens"
     if short:
         text += f". Ended early: {', '.join(short)}"
     return text + (f". Dropped for length: {dropped:,} prompts." if dropped else ".")

@@ -13,6 +13,7 @@ from skd.report.sections import (
     costs,
     crosscheck,
     failures,
+    methods,
     provenance,
     tables,
     test_sets,
@@ -35,6 +36,7 @@ def pages(
 ) -> dict[str, str]:
     """Name -> Markdown whose first line is the title; a subject without content has no page."""
     texts = {
+        "methods": methods.page(results),
         "comparisons": comparisons.page(results, evidence),
         "scores": _scores(results),
         "curves-and-cost": _curves_and_cost(results, figures),

@@ -57,7 +57,8 @@ def _opening(results: ExperimentResults, source: Provenance) -> str:
     )
     return (
         f"{methods}, {tasks}, {seeds}: each method distils the same teacher into the same "
-        f"student. Written by `{source.command}` from the files of the run."
+        f"student ([what each of them is]({FOLDER}/methods.md)). Written by `{source.command}` "
+        "from the files of the run."
     )
 
 
@@ -83,7 +84,8 @@ def _main(results: ExperimentResults, evidence: Evidence) -> str:
     parts = [
         f"## Results\n\nTest split, greedy decoding, {spread_words(len(results.seeds))}.{marks}",
         tables.main_table(results, evidence),
-        "*valid %*: outputs in the set of all valid answers, where the source knows it. "
+        "*valid %*: outputs that are, word for word, one of the answers that the source knows, "
+        "worked steps included; a right answer in other words is none. "
         "*Seconds*: training one student on each task. *Smallest lead seen*: the points by which "
         "a method must lead for its column to find it in 80 % of repetitions.",
         words.meaning(evidence.margin) if evidence.possible else "",
@@ -100,9 +102,10 @@ def _overall(results: ExperimentResults, evidence: Evidence) -> str:
     return (
         "## Over all tasks\n\n*Lead closed*: percent of the way from the untrained student (SFT "
         "start) to the teacher, mean over tasks, then by task; below 0 is worse than that student, "
-        "above 100 better than the teacher. In brackets: 95 % intervals by a bootstrap over seeds "
-        "and examples within each task. The last column: pairs of training runs that the "
-        f"reference wins.\n\n{tables.overall_table(results, evidence)}"
+        "above 100 better than the teacher; a dash: on some task the teacher's lead is in doubt. "
+        "In brackets: 95 % intervals by a bootstrap over seeds and examples within each task. The "
+        "last column: pairs of training runs that the reference wins.\n\n"
+        f"{tables.overall_table(results, evidence)}"
     )
 
 

@@ -108,7 +108,7 @@ def course(results: ExperimentResults) -> str:
         "## Agreement during training\n\nFrom the training logs, means over seeds: the first "
         "tenth of the steps, the fifth around the middle, the last tenth. *Accepted* is known "
         "where responses were sampled, *validation KL* (along the ground truth) where a run was "
-        "validated; a dash: not in that part. The untrained student's KL stands above."
+        "validated; a dash: not in that part."
     )
     header = ["method", *(f"{title}, {part}" for title, _ in _COURSE.values() for part in PARTS)]
     parts = [head]

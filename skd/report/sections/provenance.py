@@ -27,7 +27,7 @@ class Provenance:
     """What the files cannot tell; the stage that writes the report finds it out."""
 
     revision: str  # git commit, or why there is none
-    dirty: bool  # code or parameters differ from that commit
+    dirty: bool  # the code differs from that commit's
     parameters_hash: str
     command: str
 
@@ -47,7 +47,7 @@ def wall_time(parts: Sequence[Part]) -> str:
 
 
 def what_ran(results: ExperimentResults, parts: Sequence[Part], provenance: Provenance) -> str:
-    state = ", with uncommitted changes in code or parameters" if provenance.dirty else ""
+    state = ", with uncommitted changes in code" if provenance.dirty else ""
     rows = [
         ["git revision", f"`{provenance.revision}`{state}"],
         [

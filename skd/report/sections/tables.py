@@ -72,7 +72,7 @@ def overall_table(results: ExperimentResults, evidence: Evidence) -> str:
         else:
             cells += [estimate_text(closed), *(number(share) for share in closed.by_task)]
         if known:
-            cells.append(NONE if beaten is None else estimate_text(beaten))
+            cells.append(number(beaten, 0))
         rows.append(cells)
     return table(header, rows)
 

@@ -99,7 +99,7 @@ def _set(tested: TaskResults, task: TaskResults, evidence: Evidence) -> list[str
 def _description(tested: TaskResults) -> str:
     card = tested.card
     left_out = (
-        (card.duplicates.dropped, "left out because they were trained on"),
+        (card.duplicates.dropped, "left out because models were trained or chosen on them"),
         (card.skipped, "left out by `columns.skip`"),
     )
     parts = [

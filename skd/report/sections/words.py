@@ -35,8 +35,8 @@ def meaning(margin: float) -> str:
     """What the four words mean, for readers who have not studied statistics."""
     return (
         "*Better* and *worse* mean that the difference is too large to be the luck of training "
-        "seeds or test examples: were all methods the same, fewer than 1 in 20 tables like this "
-        f"would hold any such word. *Equal* means that any difference is below "
+        "seeds or test examples: were all methods the same, fewer than 1 in 20 columns (one metric "
+        f"of one task) would hold any such word. *Equal* means that any difference is below "
         f"{points_text(margin)} (`report.margin`) by the same standard; *undecided* means that "
         "neither was shown, which more seeds can change, and is no sign of equality."
     )
@@ -45,6 +45,8 @@ def meaning(margin: float) -> str:
 def no_verdict(results: ExperimentResults, table: VerdictTable) -> str:
     """Why a run can decide nothing."""
     count = len(results.seeds)
+    if count >= table.runs_needed:
+        return "The test examples are too few for a verdict"
     seeds = "One seed says" if count == 1 else f"{count} seeds say"
     return (
         f"{seeds} too little about the spread between training runs: a verdict takes "
@@ -129,8 +131,10 @@ def _relation(opening: str, against: Against, names: Sequence[str]) -> str:
     parts = []
     for word, relation in RELATIONS.items():
         if others := against.among(names, word):
-            seen = f" (leads below {against.smallest_lead:.1f} points are seldom seen)"
-            parts.append(f"{relation} {codes(others)}" + (seen if word == Word.UNDECIDED else ""))
+            parts.append(f"{relation} {codes(others)}")
+            if word == Word.UNDECIDED:
+                lead = f"{against.smallest_lead:.1f} points"
+                parts[-1] += f" (a lead of {lead} is found in 80 % of repetitions)"
     return f"{opening}{'; '.join(parts)}." if parts else ""
 
 

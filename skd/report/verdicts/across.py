@@ -1,14 +1,14 @@
-"""Methods across tasks: the share of the teacher's lead that is closed, and who wins a new run.
+"""Methods across tasks: the share of the teacher's lead that is closed, and pairs of runs won.
 
-Intervals by a bootstrap that is stratified by task: within each task, seeds and examples are drawn
-with replacement, the same examples for all models and the same seeds for models that share theirs
-(Agarwal et al. 2021). Every draw takes an explicit seed, so a report can be made again bit by bit.
-Knows no file, no metric and no verdict.
+The interval of the share is by a bootstrap that is stratified by task: within each task, seeds and
+examples are drawn with replacement, the same examples for all models and the same seeds for models
+that share theirs (Agarwal et al. 2021). Every draw takes an explicit seed, so a report can be made
+again bit by bit. Knows no file, no metric and no verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from skd.report.verdicts.spread import Scores
-
-LEVEL = 0.95
-FEWEST_RUNS = 3  # that an interval is drawn from
+from skd.report.verdicts.statistics import FEWEST_RUNS, LEVEL
 
 Floats = NDArray[np.float64]
 
@@ -54,75 +52,62 @@ class Drawn:
         return means
 
 
-Statistic = Callable[[dict[str, Drawn]], Floats]  # of one task: a value of each draw
-
-
 def closed_share(
     tasks: Sequence[Scores], method: str, start: str, teacher: str, *, resamples: int, seed: int
 ) -> Estimate | None:
     """Share of the teacher's lead over the start that a method closes, in percent.
 
-    The mean over tasks; None where the teacher does not lead on one of them.
+    The mean over tasks; None where the lead is in doubt on one of them: were it 0, the share could
+    be anything.
     """
-
-    def share(drawn: dict[str, Drawn]) -> Floats:
-        base = drawn[start].means
-        result: Floats = 100 * (drawn[method].means - base) / (drawn[teacher].means - base)
-        return result
-
-    for scores in tasks:
-        above, below = (
-            float(np.nanmean(np.array([*scores[name].values()], dtype=np.float64)))
-            for name in (teacher, start)
-        )
-        if above <= below:
-            return None
-    return _stratified(tasks, (method, start, teacher), (method,), share, resamples, seed)
-
-
-def improvement(
-    tasks: Sequence[Scores], method: str, other: str, *, resamples: int, seed: int
-) -> Estimate:
-    """Probability that a new training run of `method` beats one of `other`, in percent.
-
-    The share of pairs of runs that it wins, ties counted half; the mean over tasks.
-    """
-
-    def wins(drawn: dict[str, Drawn]) -> Floats:
-        ours, theirs = drawn[method], drawn[other]
-        won = (1 + np.sign(ours.runs[:, :, None] - theirs.runs[:, None, :])) / 2
-        result: Floats = 100 * np.einsum("ri,rij,rj->r", ours.weights, won, theirs.weights)
-        return result
-
-    return _stratified(tasks, (method, other), (method, other), wins, resamples, seed)
-
-
-def _stratified(
-    tasks: Sequence[Scores],
-    names: Sequence[str],
-    trained: Sequence[str],  # those whose runs must be enough for an interval
-    statistic: Statistic,
-    resamples: int,
-    seed: int,
-) -> Estimate:
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(_drawn(scores, names, resamples, rng)) for scores in tasks])
-    by_task = tuple(map(float, values[:, 0]))
-    means = values.mean(0)
-    fewest = min(len(scores[name]) for scores in tasks for name in trained)
-    if fewest < FEWEST_RUNS:
+    shares = []
+    for scores in tasks:
+        drawn = _drawn(scores, (method, start, teacher), resamples, rng)
+        base = drawn[start].means
+        lead = drawn[teacher].means - base
+        if np.quantile(lead, (1 - LEVEL) / 2) <= 0:
+            return None
+        shares.append(100 * (drawn[method].means - base) / lead)
+    by_task = tuple(float(share[0]) for share in shares)
+    means = np.mean(shares, axis=0)
+    if min(len(scores[method]) for scores in tasks) < FEWEST_RUNS:
         return Estimate(float(means[0]), None, None, by_task)
     low, high = np.quantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(means[0]), float(low), float(high), by_task)
+
+
+def pairs_won(tasks: Sequence[Scores], method: str, other: str) -> float:
+    """Percent of the pairs of a run of each that `method` wins, ties half; the mean over tasks.
+
+    By examples that every run has a score of. No interval: where one of them wins every pair,
+    no resampling of the runs could show another outcome.
+    """
+    shares = []
+    for scores in tasks:
+        known = _known(scores, (method, other))
+        ours, theirs = (
+            np.array([*scores[name].values()], dtype=np.float64)[:, known].mean(1)
+            for name in (method, other)
+        )
+        shares.append((1 + np.sign(ours[:, None] - theirs)).mean() / 2)
+    return float(100 * np.mean(shares))
+
+
+def _known(scores: Scores, names: Sequence[str]) -> NDArray[np.bool_]:
+    """[examples] those that every run of these has a score of"""
+    runs = [np.array([*scores[name].values()], dtype=np.float64) for name in names]
+    known: NDArray[np.bool_] = ~np.isnan(np.concatenate(runs)).any(0)
+    if not known.any():
+        raise ValueError("no example has a score of every run")
+    return known
 
 
 def _drawn(
     scores: Scores, names: Sequence[str], resamples: int, rng: np.random.Generator
 ) -> dict[str, Drawn]:
     runs = {name: np.array([*scores[name].values()], dtype=np.float64) for name in names}
-    known = ~np.any([np.isnan(r).any(0) for r in runs.values()], axis=0)
-    if not known.any():
-        raise ValueError("no example has a score of every run")
+    known = _known(scores, names)
     examples = _shares(rng, resamples, int(known.sum()))
     seeds: dict[tuple[Hashable, ...], Floats] = {}
     result = {}

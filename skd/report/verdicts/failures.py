@@ -48,7 +48,8 @@ CHECKS = {
     ),
     "almost nothing is replaced": FailureCheck(
         signs.untouched,
-        "this was on-policy KD in all but name: tighten `methods.{method}.acceptance`",
+        "the interleaved responses were the student's own samples, as on-policy KD's are: with a "
+        "tighter `methods.{method}.acceptance` the teacher corrects more",
     ),
     "unstable signal": FailureCheck(
         signs.unstable,

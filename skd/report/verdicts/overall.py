@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skd.report.reading.experiment import SFT_START, TEACHER_ROW, ExperimentResults
-from skd.report.verdicts.across import Estimate, closed_share, improvement
+from skd.report.verdicts.across import Estimate, closed_share, pairs_won
 
 
 @dataclass(frozen=True)
 class Overall:
     method: str
-    # Percent of the teacher's lead over the SFT start; None: on some task it does not lead
+    # Percent of the teacher's lead over the SFT start; None: on some task the lead is in doubt
     closed: Estimate | None
     # Percent of the pairs of runs that a run of the reference wins; None: it is the reference
-    beaten: Estimate | None
+    beaten: float | None
 
 
 def overall(
@@ -31,6 +31,6 @@ def overall(
         closed = closed_share(tasks, method, SFT_START, TEACHER_ROW, resamples=resamples, seed=seed)
         beaten = None
         if known and method != reference:
-            beaten = improvement(tasks, reference, method, resamples=resamples, seed=seed)
+            beaten = pairs_won(tasks, reference, method)
         rows.append(Overall(method, closed, beaten))
     return sorted(rows, key=lambda row: 0.0 if row.closed is None else -row.closed.value)

@@ -58,8 +58,9 @@ SPIKE = 20.0
 LONG, SHORT = 1.5, 0.6
 # Points fewer outputs that end than the teacher has
 ENDLESS = 10.0
-# Last validation loss over the smallest
-OVERFIT = 1.1
+# Last validation loss over the smallest, and points that the metric, mean over seeds, ends below
+# its highest. A student that learns to be as sure as its teacher loses by the first alone.
+OVERFIT, FALLEN = 1.1, 1.0
 # Distinct outputs over the teacher's
 UNIFORM = 0.5
 # Percent of the teacher's outputs that differ from one another
@@ -111,7 +112,14 @@ def shorter(case: Case) -> str | None:
 def overfitted(case: Case) -> str | None:
     ratios = [losses[-1] / min(losses) for losses in case.column("validation_loss") if min(losses)]
     worst = max(ratios, default=1.0)
-    return f"validation loss ended {worst:.2f} times its smallest" if worst > OVERFIT else None
+    course = [fmean(metrics) for metrics in zip(*case.column("validation_metric"), strict=False)]
+    fallen = max(course) - course[-1] if course else 0.0
+    if worst <= OVERFIT or fallen <= FALLEN:
+        return None
+    return (
+        f"validation loss ended {worst:.2f} times its smallest, and the metric {fallen:.1f} points "
+        "below its highest"
+    )
 
 
 def collapsed(case: Case) -> str | None:

@@ -20,6 +20,7 @@ import yaml
 
 from pipelines import sandbox
 from pipelines.orchestration.graph import plan
+from pipelines.orchestration.repro import python_first
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where faults happen, and the states that they begin from
@@ -117,7 +118,7 @@ def environment() -> dict[str, str]:
     """Whatever commands keep beside the project stands in it, so that no fault meets another's."""
     own = {"DVC_SITE_CACHE_DIR": ".dvc/tmp/site", "PREFECT_HOME": ".prefect"}
     one_thread = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **sandbox.environment(), **own, **one_thread}
+    return {**os.environ, **python_first(), **own, **one_thread}
 
 
 def _shrink(path: Path) -> None:

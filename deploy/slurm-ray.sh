@@ -15,7 +15,7 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start it with sbatch, in the clone}"
 export PATH="$PWD/.venv/bin:$PATH"
 (($#)) || set -- make repro
-if ! grep -Eq '^  engine: *ray\b' params.yaml; then
+if ! grep -Eq '^[^#]*\bengine: *"?ray\b' params.yaml; then
     echo "params.yaml: set runtime.engine: ray; as it is, one node would do it all" >&2
     exit 2
 fi

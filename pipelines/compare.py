@@ -20,6 +20,7 @@ import yaml
 
 from pipelines.orchestration.worktree import experiment_commit
 from pipelines.schema import Params, load
+from pipelines.settings.experiment import Experiment
 from pipelines.settings.report import Report
 from pipelines.stages.command import run_command
 from skd.errors import UserError
@@ -63,13 +64,13 @@ def read(name: str, root: Path, folder: Path) -> Revision:
     dvc = [sys.executable, "-m", "dvc"]
     cache = _run([*dvc, "cache", "dir"], root, "no DVC cache")
     _run([*dvc, "cache", "dir", "--local", cache], folder, "no DVC cache")
+    params = load(folder / "params.yaml")
+    experiment = params.experiment
     _run(
-        [*dvc, "checkout", "--quiet", *_read_outputs(folder)],
+        [*dvc, "checkout", "--quiet", *_read_outputs(folder, experiment)],
         folder,
         f"the records of {name} are not in DVC's cache; `dvc fetch --all-commits` may bring them",
     )
-    params = load(folder / "params.yaml")
-    experiment = params.experiment
     results = read_experiment(folder, experiment.tasks, experiment.methods, experiment.seeds)
     return Revision(name, params, results)
 
@@ -80,14 +81,19 @@ def read_all(root: Path, names: Sequence[str]) -> list[Revision]:
         return [read(name, root, Path(folder) / str(place)) for place, name in enumerate(names)]
 
 
-def _read_outputs(folder: Path) -> list[str]:
-    """The outputs that a report reads; checkpoints are left where they are."""
+def _read_outputs(folder: Path, experiment: Experiment) -> list[str]:
+    """The outputs that a report reads; checkpoints are left where they are.
+
+    Those of the revision's own tasks and methods: dvc.lock keeps the stages of removed ones.
+    """
     try:
         lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("a revision without dvc.lock has no results to compare") from None
     paths = [out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])]
-    return [path for path in paths if path.split("/")[0] in ("data", "records", "logs")]
+    read = {f"data/{task}" for task in experiment.tasks}
+    read |= {f"logs/distill/{method}" for method in experiment.methods}
+    return [path for path in paths if path in read or path.split("/")[0] == "records"]
 
 
 def page(first: Revision, second: Revision) -> str:

@@ -9,6 +9,8 @@ is `pipelines.schema`'s matter, which the first stage checks.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -53,10 +55,11 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
         _check_name(item)
     hints = get_type_hints(kind, include_extras=True)
     values, complaints = {}, []
+    read: dict[str, Any] = {}
     for field, path in paths(kind).items():
         path = path.replace("{item}", item or "")
         try:
-            raw = _lookup(document, path)
+            raw = read[path] = _lookup(document, path)
             values[field] = TypeAdapter(hints[field]).validate_python(raw)
         except KeyError:
             complaints.append(f"parameter {path!r} is missing{_rows_beside(document, path, item)}")
@@ -64,7 +67,37 @@ def read_parameters(kind: type[T], item: str | None = None, file: Path = PARAMET
             complaints += describe_errors(error, path)
     if complaints:
         raise UserError("\n".join(f"{file}: {complaint}" for complaint in complaints))
+    _read[file] = {path: raw for path, raw in read.items() if path != UNTRACKED}
     return kind(**values)
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Raise `UserError` if what the body has read of a file says something else at its end.
+
+    DVC notes what parameters are as a stage ends: it would take what the stage has made for made
+    with values that it never saw.
+    """
+    _read.clear()
+    yield
+    for file, values in _read.items():
+        document = read_yaml(file)
+        if changed := [path for path, raw in values.items() if _now(document, path) != raw]:
+            raise UserError(
+                f"{file}: {', '.join(changed)} changed while this ran with the former value; run "
+                "the same command again (finished runs are kept)"
+            )
+
+
+def _now(document: Any, path: str) -> Any:
+    try:
+        return _lookup(document, path)
+    except KeyError:
+        return None
+
+
+# File -> path -> value
+_read: dict[Path, dict[str, Any]] = {}
 
 
 def _check_name(item: str) -> None:

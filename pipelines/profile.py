@@ -2,21 +2,21 @@
 
 A profile is the embedded default with whole top-level sections replaced by its own. The
 result is checked before anything is written; what was in params.yaml is kept beside it.
-Switching back is served from DVC's run cache: what the former profile left of tasks that the
-new one lacks is removed from `data`, because stages depend on it as a whole.
+Switching back is served from DVC's run cache: what the former profile left of rows that the new one
+lacks is taken away.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipelines.orchestration.leftovers import tidy
 from pipelines.schema import parse
 from pipelines.stages.command import run_command
 from pipelines.yaml_text import parse_yaml, read_text, read_yaml
@@ -25,7 +25,6 @@ from skd.files import write_text
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
-DATA = Path("data")  # an output of `prepare` per task; DVC has it in its cache
 
 
 def compose(name: str, folder: Path = PROFILES) -> str:
@@ -67,10 +66,7 @@ def use(name: str, root: Path = Path()) -> None:
     if target.exists():
         write_text(target.with_name("params.yaml.previous"), target.read_text(encoding="utf-8"))
     write_text(target, text)
-    tasks = parse_yaml(text, name)["experiment"]["tasks"]
-    for folder in sorted((root / DATA).glob("*/")):
-        if folder.name not in tasks:
-            shutil.rmtree(folder)
+    tidy(root)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,7 +20,9 @@ from pipelines.orchestration.countdown import (
     slowness,
 )
 from pipelines.orchestration.graph import CODE_STAGE, Stage, cache, plan
-from pipelines.orchestration.repair import let_end, repair
+from pipelines.orchestration.leftovers import tidy
+from pipelines.orchestration.repair import dvc_processes, let_end, repair
+from pipelines.orchestration.repro import python_first
 from pipelines.orchestration.restorable import take_out_damaged
 from pipelines.orchestration.runner import Lifeline, start
 from pipelines.stages.code import write_code
@@ -32,7 +34,7 @@ _BEGINS = re.compile(r"^(?:Running stage|Stage) '([^']+)'(?::|( is cached))")
 def repro(arguments: Sequence[str], root: Path) -> int:
     """Run it and give its status."""
     let_end(root)
-    for line in repair(root):
+    for line in (*repair(root), *tidy(root)):
         print(line, file=sys.stderr)
     stale = _stale(arguments, root)
     for line in take_out_damaged(cache(root), root / "dvc.lock", [s.command for s in stale]):
@@ -47,7 +49,7 @@ def repro(arguments: Sequence[str], root: Path) -> int:
     lifeline = Lifeline()
     try:
         # Bars go to standard error, which stays the terminal's.
-        with start(command, lifeline, cwd=root, stderr=None) as process:
+        with start(command, lifeline, cwd=root, env=python_first(), stderr=None) as process:
             try:
                 for line in process.stdout or ():
                     if begins := _BEGINS.match(line):
@@ -65,7 +67,8 @@ def repro(arguments: Sequence[str], root: Path) -> int:
 
 def _stale(arguments: Sequence[str], root: Path) -> list[Stage]:
     """The stages that are to run."""
-    write_code(root / "code", root)  # as the stage would, so that what is stale shows
+    if not dvc_processes(root):  # else its stages would be noted with code that they did not run
+        write_code(root / "code", root)  # as the stage would, so that what is stale shows
     targets = [word for word in arguments if not word.startswith("-")]
     force = "--force" in arguments or "-f" in arguments
     return [stage for stage in plan(root, targets, force, [CODE_STAGE]) if not stage.fresh]

@@ -7,13 +7,11 @@ the working tree, but nothing that a run made. The original is left alone.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.orchestration.repair import repair
 from pipelines.profile import use
 from pipelines.stages.command import run_command
 
@@ -35,18 +33,10 @@ def copy_project(target: Path, profile: str) -> None:
     use(profile, target)
 
 
-def environment() -> dict[str, str]:
-    """The stages' `python` is this one."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path}
-
-
 def repro(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`dvc repro` in the copy; its output goes to this process's."""
-    for line in repair(target):
-        print(line, file=sys.stderr)
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    return subprocess.run(command, cwd=target, env=environment(), text=True, check=False)
+    """`python -m pipelines.repro` in the copy; its output goes to this process's."""
+    command = [sys.executable, "-m", "pipelines.repro", *arguments]
+    return subprocess.run(command, cwd=target, text=True, check=False)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,6 +20,30 @@ class UserError(Exception):
     """Commands print its message alone, without a traceback, and exit with status 2."""
 
 
+class UnreachableError(Exception):
+    """The network did not answer. The input may be right, and another attempt may go well."""
+
+
+def refusal(error: BaseException) -> type[Exception]:
+    """What a library's error about something elsewhere is: `UnreachableError`, or a `UserError`.
+
+    By the names of its kinds and of those that it came from, whatever library they are of. Being
+    told to stay offline is an answer.
+    """
+    kinds, said = set[str](), ""
+    seen: BaseException | None = error
+    while seen is not None:
+        kinds |= {kind.__name__ for kind in type(seen).__mro__}
+        said += repr(seen)  # `datasets` names what it came from in its message alone
+        seen = seen.__cause__ or seen.__context__
+    unanswered = kinds & _NETWORK and "OfflineModeIsEnabled" not in said
+    return UnreachableError if unanswered else UserError
+
+
+# Of the standard library, requests and httpx
+_NETWORK = {"ConnectionError", "TimeoutError", "Timeout", "TransportError"}
+
+
 def printable(text: str) -> str:
     """The text with signs in place of what is not to be seen: ESC is ␛, and no line is reordered.
 
@@ -57,8 +81,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def fault_of_the_machine(error: BaseException) -> str | None:
-    """A message for people where disk, memory or a killed process is the reason, else None."""
-    if isinstance(error, ChildProcessError):
+    """A message for people where disk, memory, network or a killed process is the reason."""
+    if isinstance(error, ChildProcessError | UnreachableError):
         return str(error)
     if out_of_memory(error):
         return (

@@ -16,15 +16,18 @@ from skd.errors import UserError
 
 def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
     """`fill` a temporary sibling, then put it in `target`'s place: never half a folder."""
-    partial = target.with_name(f".{target.name}.partial")
+    partial, former = (target.with_name(f".{target.name}.{name}") for name in ("partial", "former"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         fill(partial)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():  # away in one step: large folders take their time to be removed
+            shutil.rmtree(former, ignore_errors=True)
+            target.replace(former)
         partial.replace(target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, former):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_files(target: Path, files: Mapping[str, str | bytes]) -> None:

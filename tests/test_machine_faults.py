@@ -7,12 +7,15 @@ import os
 import pickle
 import sqlite3
 
+import httpx
 import pytest
+import requests
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import save_file
 
 from pipelines.stages.command import run_command
-from skd.errors import fault_of_the_machine, out_of_memory
+from skd.errors import UnreachableError, UserError, fault_of_the_machine, out_of_memory, refusal
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,7 @@ from skd.errors import fault_of_the_machine, out_of_memory
         (MemoryError(), "evaluate.batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory."), "evaluate.batch_size"),
         (ChildProcessError("a process was killed"), "a process was killed"),
+        (UnreachableError("the Hub does not answer"), "the Hub does not answer"),
     ],
 )
 def test_a_fault_of_the_machine_is_one_message(error, message, capsys) -> None:
@@ -44,6 +48,16 @@ def test_a_fault_of_the_machine_is_one_message(error, message, capsys) -> None:
     assert said.startswith("error: ")
     assert message in said
     assert "Traceback" not in said
+
+
+def test_a_network_that_does_not_answer_is_told_from_an_answer() -> None:
+    """The flow tries again where another attempt may go well (status 1), and not else (2)."""
+    unanswered = OSError("cannot load")
+    unanswered.__cause__ = httpx.ConnectError("no route")
+    for error in (unanswered, ConnectionError("reset"), requests.ConnectTimeout("slow")):
+        assert refusal(error) is UnreachableError
+    for error in (FileNotFoundError("no such data set"), OfflineModeIsEnabled("offline")):
+        assert refusal(error) is UserError
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from prefect.states import Completed, Failed
 
 from pipelines.orchestration.arguments import parse
 from pipelines.orchestration.board import Board
+from pipelines.orchestration.leftovers import tidy
 from pipelines.orchestration.publishing import publish, publish_comparison
 
 # In UTC; the schedule starts paused.
@@ -148,7 +149,7 @@ def _bring_up(
     try:
         if max_workers is not None and max_workers < 1:
             raise UserError(f"max_workers is {max_workers}; expected at least 1")
-        for line in repair.repair(root):
+        for line in (*repair.repair(root), *tidy(root)):
             logger.warning(line)
         if pull:
             exchange.with_options(name="pull", task_run_name="pull")("pull")

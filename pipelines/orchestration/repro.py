@@ -42,11 +42,16 @@ def repro(
     )
 
 
-def environment(max_workers: int) -> dict[str, str]:
-    """For the stage commands: this Python first on PATH, and a share of the cores each."""
+def python_first() -> dict[str, str]:
+    """The environment with this Python first on PATH: stages call `python`."""
     here = str(Path(sys.executable).parent)  # not resolved: a venv's python is a link
-    return os.environ | {
-        "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]),
+    path = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path}
+
+
+def environment(max_workers: int) -> dict[str, str]:
+    """For the stage commands: this Python, and a share of the cores each."""
+    return python_first() | {
         "SKD_WORKERS": str(max(1, (os.cpu_count() or 1) // max_workers)),
         "PYTHONUNBUFFERED": "1",  # lines arrive when they are printed
         "TQDM_MININTERVAL": "20",  # seconds: each refresh of a bar is a line of the log

@@ -26,6 +26,8 @@ from pipelines.yaml_text import read_yaml
 from skd.errors import UserError
 
 EXPERIMENTS = Path(".scratch/experiments")
+# Where people put data and models
+INPUTS = (Path("input/data"), Path("input/models"))
 # As a git reference and as a folder; forms check it, too
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 OVERRIDE = r"^[^=\s]+=.*$"
@@ -124,7 +126,7 @@ def _check_name(root: Path, name: str) -> None:
 
 def _take_over(root: Path, folder: Path) -> None:
     """What stands in the workspace and in no commit: changed files and new ones."""
-    changed = _listed(_git(root, "diff", "--name-only", "-z", "HEAD"))
+    changed = _listed(_git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD"))
     new = _untracked(root)
     for name in changed:
         (folder / name).unlink(missing_ok=True)
@@ -136,13 +138,17 @@ def _take_over(root: Path, folder: Path) -> None:
 
 
 def _share(root: Path, folder: Path) -> None:
-    """DVC's cache and settings, and scratch, whose keys are hashes of contents."""
+    """DVC's cache and settings, files that users bring, and scratch, by hashes of contents."""
     settings = root / ".dvc" / "config.local"  # remotes and their keys
     if settings.exists():
         shutil.copy2(settings, folder / ".dvc" / "config.local")
     cache = _run([*_DVC, "cache", "dir"], root).strip()
     _run([*_DVC, "cache", "dir", "--local", cache], folder)
     _run([*_DVC, "checkout", "--quiet", "--allow-missing"], folder)
+    for inputs in INPUTS:  # git ignores them
+        for source in (root / inputs).glob("*"):
+            if not (folder / inputs / source.name).exists():
+                (folder / inputs / source.name).symlink_to(source.resolve())
     runtime = read_yaml(folder / PARAMETERS).get("runtime") or {}
     scratch = Path(runtime.get("scratch", ".scratch"))
     if not scratch.is_absolute():
@@ -151,8 +157,9 @@ def _share(root: Path, folder: Path) -> None:
 
 
 def _remove(root: Path, folder: Path) -> None:
-    if folder.exists():
-        _git(root, "worktree", "remove", "--force", "--force", str(folder))
+    """The folder, whatever a kill has left of it, and what git knows of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _git(root, "worktree", "prune")
 
 
 def _untracked(root: Path) -> list[str]:

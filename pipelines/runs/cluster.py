@@ -75,10 +75,17 @@ def _make(jobs: Mapping[str, Job[Any]], machine: Machine) -> None:
                     f"the Ray cluster has lost what worked on {name} ({type(error).__name__}); "
                     "what was finished is kept: run the same command again"
                 ) from error
-            last = files.pop(FINISHED).decode()
-            _unpack(files, machine.scratch / name)
-            write_text(machine.scratch / name / FINISHED, last)  # which says that all is there
+            _put(files, machine.scratch / name)
             bar.update()
+
+
+def _put(files: Files, folder: Path) -> None:
+    """Into scratch, unless another stage has had the same job done meanwhile."""
+    with alone(folder):
+        if not (folder / FINISHED).exists():
+            last = files.pop(FINISHED).decode()
+            _unpack(files, folder)
+            write_text(folder / FINISHED, last)  # which says that all is there
 
 
 def _work(

@@ -69,8 +69,9 @@ def finish(job: Job[Result], machine: Machine, line: int = 0) -> Finished[Result
 def describe(job: Job[Any], scratch: Path) -> None:
     """Write the job beside its work to be, for `python -m pipelines.run KEY`."""
     path = scratch / job.key / JOB
-    if not path.exists():
-        write_text(path, TypeAdapter(type(job)).dump_json(job).decode())
+    with alone(scratch / f"{job.key}-{JOB}"):  # not the folder's lock, which who does the job holds
+        if not path.exists():
+            write_text(path, TypeAdapter(type(job)).dump_json(job).decode())
 
 
 def folders(job: Job[Any]) -> dict[str, Path]:

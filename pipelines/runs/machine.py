@@ -94,7 +94,7 @@ def _require(devices: Sequence[str], processes: int) -> None:
     if len(devices) < processes:
         raise UserError(
             f"runtime.processes: {processes} need an accelerator each, and {len(devices)} are seen "
-            f"here ({VISIBLE}); set it to {len(devices)}, or runtime.device: cpu"
+            f"here ({VISIBLE}); set it to {max(1, len(devices))}, or runtime.device: cpu"
         )
 
 

@@ -5,6 +5,7 @@ Used by the stages that begin with untrained models. Refuses to know experiments
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipelines.runs.training import MODEL, save_model
 from skd.data.record import ExampleRow, read_examples
 from skd.engine.checking import check_decoder
 from skd.engine.sources import decoder_start
-from skd.errors import UserError
+from skd.errors import UserError, refusal
 from skd.models.folders import ModelReference, write_reference
 from skd.models.loading import is_encoder_decoder, load_model, load_tokenizer
 from skd.models.pairs import check_kinds, check_pair, check_starts, share_ids
@@ -115,7 +116,12 @@ def check_fit(
 
 
 def _commit(settings: HubModel, parameter: str) -> str:
-    """The commit that a Hub revision stands for today. Raises `UserError` without access."""
+    """The commit that a Hub revision stands for today. Raises `UserError` without access.
+
+    One that is a commit is not asked for: a model in the Hub's local cache needs no network.
+    """
+    if re.fullmatch("[0-9a-f]{40}", settings.revision):
+        return settings.revision
     import httpx
     import requests
     from huggingface_hub import HfApi
@@ -130,7 +136,7 @@ def _commit(settings: HubModel, parameter: str) -> str:
         httpx.HTTPError,
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
+        raise refusal(error)(
             f"{parameter}: the Hub does not give {settings.id}@{settings.revision}: {reason}\n"
             "Check the id and the network, run `huggingface-cli login` for a gated model, or "
             "download it elsewhere and name its folder: {kind: folder, path: …}"

@@ -22,6 +22,7 @@ from skd.engine.generation import generate
 from skd.engine.positions import require_budget
 from skd.engine.sources import decoder_start
 from skd.metrics.base import Comet
+from skd.metrics.comet import locate
 from skd.metrics.score import score
 from skd.models.encoding import decode, encode
 from skd.models.folders import held_in
@@ -29,6 +30,7 @@ from skd.models.loading import load_model, load_tokenizer
 from skd.models.pairs import common_vocabulary
 from skd.models.settings import Budget
 from skd.results.evaluation import ALL_SEEDS, OutputRecord
+from skd.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,17 @@ class Testing:
             fingerprint(self.folder),
             vars(self.split),
             self.settings,
+            self._comet_files(),
             self.device,
             code_of("pipelines.runs.testing"),
         )
         return f"test-{self.split.task}-{self.model}-{key(*dependencies)}"
+
+    def _comet_files(self) -> str | None:
+        """A hash of the checkpoint's files, which another download may have replaced."""
+        if self.settings.comet is None or "comet" not in TASKS[self.split.kind].metrics:
+            return None
+        return locate(self.settings.comet, self.settings.comet_encoder).fingerprint
 
     def make(self, machine: Machine, _folder: Path, line: int) -> TestedModel:
         return _test(self, machine, line)

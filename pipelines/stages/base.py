@@ -177,7 +177,7 @@ def check_plan() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parameters = stage_parameters(Parameters, __doc__, argv)
-    if parameters.runtime.plan:
+    if parameters.runtime.plan and parameters.runtime.engine == "local":  # a cluster is elsewhere
         check_plan()
     write_metrics("base", base(parameters))
 

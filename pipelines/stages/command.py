@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pipelines import BEGAN
 from pipelines.orphans import end_with_dvc
-from pipelines.parameters import read_parameters
+from pipelines.parameters import read_parameters, unchanged
 from skd.errors import UserError, fault_of_the_machine, printable
 from skd.results.files import write_result
 from skd.results.took import Took
@@ -40,7 +40,8 @@ def run_command(main: Callable[[], None]) -> None:
     gc.freeze()  # what was imported stays, in the workers too
     _keep_freed_memory()
     try:
-        main()
+        with unchanged():
+            main()
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

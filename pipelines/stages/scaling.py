@@ -7,25 +7,29 @@ again: its runs stand in `distill`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated
 
+from pipelines.closure import code_of
 from pipelines.parameters import At
 from pipelines.runs.engines import run_jobs
 from pipelines.runs.folders import BASE, TEACHER_FOLDER
-from pipelines.runs.inputs import training_data
+from pipelines.runs.inputs import DATA, training_data
 from pipelines.runs.machine import Machine
 from pipelines.runs.placing import base_corpora, check_fit, materialise, pretrain, untrained
-from pipelines.runs.scratch import fingerprint, key
+from pipelines.runs.scratch import alone, fingerprint, key
 from pipelines.runs.specs import distilling, tuning
 from pipelines.runs.training import MODEL
 from pipelines.settings.runtime import Runtime
 from pipelines.stages.command import item_parameters, run_command, took, write_metrics
+from skd.files import write_folder
 from skd.models.loading import load_model, load_tokenizer, measure_model
 from skd.models.settings import Budget, Models, ProceduralModel, StudentModel
 from skd.results.analyses import ScalingResult
 from skd.results.runs import Seeds
+from skd.seals import damaged, seal
 from skd.settings import Name, Names, SomeSeeds
 from skd.training.settings import Distill, MethodSettings, Optimisation
 
@@ -99,19 +103,33 @@ def scale(parameters: Parameters, name: str) -> ScalingResult:
 
 def _place(name: str, parameters: Parameters, machine: Machine) -> Path:
     """The untrained student in a scratch folder of its own, checked against the teacher."""
-    settings, teacher_folder = parameters.student, BASE / TEACHER_FOLDER
-    base = machine.scratch / f"student-{name}-{key(settings, fingerprint(teacher_folder))}"
+    decisive = (
+        parameters.student,
+        parameters.models,
+        machine.device.type,
+        fingerprint(BASE / TEACHER_FOLDER),
+        [fingerprint(DATA / task) for task in parameters.all_tasks],
+        code_of("pipelines.runs.placing"),
+    )
+    place = machine.scratch / f"student-{name}-{key(*decisive)}"
+    with alone(place):  # other stages and experiments share scratch
+        if not place.exists() or damaged(place):
+            write_folder(place, partial(_fill, name=name, parameters=parameters, machine=machine))
+    return place / name
+
+
+def _fill(place: Path, name: str, parameters: Parameters, machine: Machine) -> None:
+    settings, models, teacher_folder = parameters.student, parameters.models, BASE / TEACHER_FOLDER
+    base, tasks = place / name, parameters.all_tasks
     if isinstance(settings, ProceduralModel):
-        corpora = base_corpora(parameters.all_tasks)
+        corpora = base_corpora(tasks)
         untrained(base, settings, load_tokenizer(teacher_folder))
         pretrain({base: settings}, corpora, machine)
     else:
         parameter = f"scaling.students.{name}"
-        tasks, models = parameters.all_tasks, parameters.models
         materialise(base, parameter, settings, models, teacher_folder, tasks, machine)
-    models = parameters.models
     check_fit(teacher_folder, base, models.template_mismatch, models.cross_tokenizer)
-    return base
+    seal(place)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from skd.data.settings import Columns, Hub
 from skd.data.tables import SourceRow
-from skd.errors import UserError
+from skd.errors import UserError, refusal
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def fetch(preset: Preset, config: str | None, revision: str) -> Mapping[str, Any
     except (OSError, ValueError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
         # OSError covers the libraries' connection, offline, not-found and gated errors.
         side = f" ({config})" if config else ""
-        raise UserError(
+        raise refusal(error)(
             f"dataset {preset.id}{side} at revision {revision} cannot be loaded: "
             f"{type(error).__name__}: {error}. {GATED if preset.gated else REMEDY}"
         ) from error

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from skd.errors import UserError
+from skd.errors import UserError, refusal
 from skd.metrics import known
 from skd.metrics.base import Batch, Comet, NotScored, Result, mean_result, references_signature
 
@@ -194,7 +194,7 @@ def _folder(name: str, parameter: str, patterns: list[str] | None) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        raise UserError(
+        raise refusal(error)(
             f"{parameter}: {name!r} is no local folder and cannot be had from the Hub "
             f"({type(error).__name__}). Download it where the Hub can be reached, put the folder "
             f"here and name it in {parameter}, or set evaluate.comet to null"

@@ -61,7 +61,9 @@ def resolve(folder: Path) -> tuple[str, dict[str, Any]]:
         return str(reference.id), {"revision": reference.revision, **options}
     if not Path(reference.path).is_dir():
         raise UserError(
-            f"{reference.path}: no such model folder; correct models.*.path in params.yaml"
+            f"{reference.path}: no such model folder, which the stage `base` was given; correct "
+            "models.*.path in params.yaml, or, where the project or the model has moved, "
+            "`dvc repro -f base`"
         )
     return reference.path, {"local_files_only": True, **options}
 

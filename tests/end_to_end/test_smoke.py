@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.sandbox import copy_project, environment
+from pipelines.orchestration.repro import python_first
+from pipelines.sandbox import copy_project
 from tests.ray_cluster import WORKERS, workers  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -34,7 +35,7 @@ def python(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=root,
-        env=environment(),
+        env=python_first(),
         capture_output=True,
         text=True,
         check=False,
@@ -327,7 +328,7 @@ def dying(folder: Path) -> dict[str, str]:
     python = folder / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     python.chmod(0o755)
-    own = environment()
+    own = python_first()
     return own | {"PATH": f"{folder}{os.pathsep}{own['PATH']}"}
 
 

@@ -13,7 +13,8 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
 
 from pipelines.orchestration import graph
-from pipelines.sandbox import copy_project, environment
+from pipelines.orchestration.repro import python_first
+from pipelines.sandbox import copy_project
 from skd.errors import UserError
 from tests.pipelines.conftest import Stages, chain, dvc, ran
 
@@ -185,7 +186,7 @@ def done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_down_the_code(root: Path) -> None:
     """As the flow does before it plans."""
     command = [sys.executable, "-m", "dvc", "repro", "-q", "--single-item", "code"]
-    subprocess.run(command, cwd=root, env=environment(), check=True)
+    subprocess.run(command, cwd=root, env=python_first(), check=True)
 
 
 def plan_after(root: Path, module: str, text: str) -> list[graph.Stage]:

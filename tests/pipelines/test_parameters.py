@@ -9,7 +9,7 @@ from typing import Annotated
 import pytest
 import yaml
 
-from pipelines.parameters import At, paths, read_parameters
+from pipelines.parameters import At, paths, read_parameters, unchanged
 from pipelines.stages.command import item_parameters, stage_parameters
 from skd.errors import UserError
 from skd.settings import Positive
@@ -82,3 +82,37 @@ def test_a_stage_without_a_row_takes_no_argument(document) -> None:
     globals()["Own"] = Own
     with pytest.raises(SystemExit):
         stage_parameters(Own, "what it does", ["surplus"])
+
+
+# ----------------------------------------------------------------- changed meanwhile
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [("size", 4, "size"), ("methods", {}, "methods.skd"), ("other", {}, None), ("size", 3, None)],
+)
+def test_a_parameter_that_changes_while_a_stage_runs_ends_it(document, path, value, said) -> None:
+    """DVC would note the new value beside what was made with the former one."""
+
+    def stage() -> None:
+        read_parameters(Parameters, "skd")
+        Path("params.yaml").write_text(yaml.safe_dump({**document, path: value}))
+
+    if said is None:
+        with unchanged():
+            stage()
+        return
+    with pytest.raises(UserError, match=f"{said} changed while this ran"), unchanged():
+        stage()
+    with unchanged():  # the next one reads what stands there
+        pass
+
+
+@dataclass(frozen=True)
+class OfThisMachine:
+    runtime: dict[str, int]
+
+
+def test_how_this_machine_works_may_change_meanwhile(document) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({**document, "runtime": {"workers": 1}}))
+    with unchanged():
+        read_parameters(OfThisMachine)
+        Path("params.yaml").write_text(yaml.safe_dump({**document, "runtime": {"workers": 2}}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -151,3 +152,46 @@ def test_a_wrong_override_is_named(tmp_path, text, message) -> None:
 def test_a_name_is_no_path_and_no_command(tmp_path, name) -> None:
     with pytest.raises(UserError, match="letters, digits"), worktree.worktree(tmp_path, name, []):
         pass
+
+
+# --------------------------------------------------------------- what users bring, what kills leave
+def test_files_under_input_are_there(root) -> None:
+    """Git ignores them: data and models of the user's own."""
+    for folder in worktree.INPUTS:
+        (root / folder).mkdir(parents=True)
+        (root / folder / ".gitignore").write_text("*\n!.gitignore\n")
+        (root / folder / "own").mkdir()
+        (root / folder / "own" / "file").write_text("mine")
+    git(root, "add", "--all")
+    git(root, "commit", "-qm", "folders for input")
+    with worktree.worktree(root, "own", []) as folder:
+        for inputs in worktree.INPUTS:
+            assert (folder / inputs / "own" / "file").read_text() == "mine"
+            assert (folder / inputs / "own").resolve() == (root / inputs / "own").resolve()
+        assert git(folder, "status", "--porcelain") == ""
+    assert (root / "input/data/own/file").exists()
+
+
+@pytest.mark.parametrize("left", [None, "folder"])
+def test_a_name_is_free_again_after_a_kill(root, left) -> None:
+    """`make clean` has taken the folder, or a kill has left one that git does not know any more."""
+    with pytest.raises(KeyboardInterrupt), worktree.worktree(root, "k", []) as folder:
+        raise KeyboardInterrupt
+    git(root, "worktree", "add", "-q", "--detach", str(folder))
+    shutil.rmtree(folder)
+    if left is not None:
+        folder.mkdir()
+        (folder / "file").write_text("left")
+    with worktree.worktree(root, "k", []) as folder:
+        assert not (folder / "file").exists()
+        assert (folder / "params.yaml").exists()
+
+
+def test_a_file_that_was_renamed_stands_under_its_new_name_alone(root) -> None:
+    (root / "some").write_text("text of some length")
+    git(root, "add", "some")
+    git(root, "commit", "-qm", "some")
+    git(root, "mv", "some", "other")
+    with worktree.worktree(root, "renamed", []) as folder:
+        assert (folder / "other").exists()
+        assert not (folder / "some").exists()

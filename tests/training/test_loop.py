@@ -344,7 +344,9 @@ def test_a_state_comes_back_as_it_was(tmp_path, weights, optimiser) -> None:
 
 def test_an_interrupted_write_leaves_the_former_folder(tmp_path) -> None:
     target = tmp_path / "model"
+    write_folder(target, lambda f: (f / "a").write_text("older"))
     write_folder(target, lambda f: (f / "a").write_text("old"))
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
     def fail(folder: Path) -> None:
         (folder / "a").write_text("half")

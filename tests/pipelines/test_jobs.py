@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from pipelines import run as command
-from pipelines.runs import testing, training
+from pipelines.runs import cluster, testing, training
 from pipelines.runs.engines import run_jobs
 from pipelines.runs.inputs import TaskData
 from pipelines.runs.jobs import JOB, Job, describe, finish, folders
@@ -99,6 +99,36 @@ def test_a_key_follows_what_is_in_the_folders(jobs, models) -> None:
     for keys in zip(before, changed, again, strict=True):
         assert len(set(keys)) == 3
     assert [job.key for job in jobs] == before
+
+
+def test_the_key_of_a_test_follows_the_files_of_its_comet_checkpoint(models, monkeypatch) -> None:
+    """Another download may have replaced them under one name. Only translations have the score."""
+    monkeypatch.chdir(models)
+    comet = models / "comet"
+    write_text(comet / "hparams.yaml", "{}")
+    write_text(comet / "checkpoints/model.ckpt", "weights")
+    write_text(comet / "encoder/config.json", "{}")
+    _, test, _ = some_jobs()
+    scored = Evaluate(batch_size=3, comet=str(comet))
+    keys: dict[str, list[str]] = {}
+    for kind in ("translation", "summarization"):
+        split = dataclasses.replace(test.split, kind=kind)
+        job = dataclasses.replace(test, split=split, settings=scored)
+        for weights in ("weights", "other weights"):
+            write_text(comet / "checkpoints/model.ckpt", weights)
+            keys.setdefault(kind, []).append(job.key)
+    assert len(set(keys["translation"])) == 2
+    assert len(set(keys["summarization"])) == 1
+
+
+def test_what_a_cluster_gives_back_leaves_what_another_stage_has_finished(tmp_path) -> None:
+    """Two stages may have asked for one run at once."""
+    made = {"model/weights": b"theirs", FINISHED: b"their result"}
+    cluster._put(dict(made), tmp_path / "run")
+    assert (tmp_path / "run/model/weights").read_bytes() == b"theirs"
+    cluster._put({"model/weights": b"late", FINISHED: b"late"}, tmp_path / "run")
+    assert (tmp_path / "run/model/weights").read_bytes() == b"theirs"
+    assert (tmp_path / "run" / FINISHED).read_bytes() == b"their result"
 
 
 def test_what_was_done_is_found_and_not_done_again(jobs, tmp_path, monkeypatch) -> None:

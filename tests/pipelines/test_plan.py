@@ -388,13 +388,15 @@ def test_base_begins_nothing_where_the_plan_says_no_or_fails(monkeypatch, status
     assert asked[0][1:] == ["-m", "pipelines.plan", "--check"]
 
 
-def test_base_begins_where_the_plan_fits_or_is_not_asked(monkeypatch) -> None:
+@pytest.mark.parametrize("runtime", [{"plan": False}, {"engine": "ray"}])
+def test_base_begins_where_the_plan_fits_or_is_not_asked(monkeypatch, runtime) -> None:
+    """The memory that a cluster's runs have is not this machine's."""
     begun = []
     monkeypatch.setattr(base, "base", begun.append)
     monkeypatch.setattr(base, "write_metrics", lambda *_: None)
     monkeypatch.setattr(base.subprocess, "run", lambda *_, **__: Ended(0))
     base.main([])
-    parameters = replace(begun[0], runtime=replace(begun[0].runtime, plan=False))
+    parameters = replace(begun[0], runtime=replace(begun[0].runtime, **runtime))
     monkeypatch.setattr(base, "stage_parameters", lambda *_: parameters)
     monkeypatch.setattr(base.subprocess, "run", lambda *_, **__: pytest.fail("it was asked"))
     base.main([])

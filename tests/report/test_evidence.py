@@ -289,7 +289,9 @@ def test_a_sweep_that_was_not_run_is_named_with_its_stage(make_tree):
 def test_sweeps_and_the_probe_stand_in_the_report(make_tree):
     root = make_tree(METHODS, n=20)
     part = built(root)["analyses"]
-    assert re.search(r"\| 25 \| 75\.3 ± 1\.4 \| 0\.500 \| 70\.0 \| 0 \| 1,200 \| 150,000", part)
+    against = r"[-+.\d]+ … [-+.\d]+ ."
+    wanted = rf"\| 25 \| 75\.3 ± 1\.4 \| {against} \| 0\.500 \| 70\.0 \| 0 \| 1,200 \| 150,000"
+    assert re.search(wanted, part)
     assert "| *untrained student, SFT start* | 0.70 | 0.70 | 0.70 | 0.60 | 80 | 0 / 2 / 9 |" in part
     assert "| rank 0 | rank 1 | rank 2–4 | rank 5–9 | rank 10–24 | rank 25–99 | rank 100+ |" in part
     assert "| 60.0 | 20.0 | 8.0 | 6.0 | 4.0 | 1.5 | 0.5 | 0+: 90 · 8+: 70 |" in part

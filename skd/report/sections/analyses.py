@@ -14,7 +14,7 @@ def page(analyses: Analyses, results: ExperimentResults, evidence: Evidence) -> 
         "# Analyses\n\nOn the validation split where nothing else is said; nothing here chose a "
         "setting of the main comparison. Values of fewer than three runs stand one by one.",
         fairness.section(analyses, evidence.budgets, evidence.reference),
-        *(sweeps.section(name, sweep) for name, sweep in analyses.sweeps.items()),
+        *(sweeps.section(name, sweep, evidence.margin) for name, sweep in analyses.sweeps.items()),
         scaling.section(analyses.students, results),
         agreement(analyses.probe),
         course(results),

@@ -40,7 +40,7 @@ def _own(results: ExperimentResults, task: str, methods: Sequence[str]) -> list[
         else NONE
         for method in methods
     ]
-    return [row_name(OWN), number(results.pair.student.size.parameters), "", *cells]
+    return [row_name(OWN), number(results.pair.student.size.parameters), NONE, *cells]
 
 
 def _student(name: str, student: ScalingResult, task: str) -> list[str]:

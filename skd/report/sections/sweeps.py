@@ -7,7 +7,19 @@ from statistics import fmean
 from typing import Any
 
 from skd.report.reading.analyses import Analyses
-from skd.report.sections.cells import TITLES, number, plain_text, table, values_text
+from skd.report.sections.cells import (
+    LEGEND,
+    NONE,
+    TITLES,
+    number,
+    plain_text,
+    range_text,
+    sign,
+    table,
+    values_text,
+)
+from skd.report.verdicts.sweeps import sweep_verdicts
+from skd.report.verdicts.tables import Verdict
 from skd.results.analyses import SweepRuns
 from skd.results.runs import TrainedRun
 from skd.tasks import TASKS
@@ -37,22 +49,44 @@ SWEEP_COLUMNS = (
 )
 
 
-def section(name: str, sweep: SweepRuns) -> str:
+def section(name: str, sweep: SweepRuns, margin: float) -> str:
+    """margin: points within which two values count as equal."""
     seeds = ", ".join(map(str, sweep.seeds))
     noun = "Seed" if len(sweep.seeds) == 1 else "Seeds"
     parts = [
         f"## Sweep `{name}`: `{sweep.setting}` of `{sweep.method}`\n\n{noun} {seeds}; "
         f"{sweep.validation_examples or 'all'} validation examples."
     ]
+    verdicts = sweep_verdicts(sweep, margin)
+    if verdicts:
+        parts[0] += (
+            " *Against the first*: the interval of the difference that all values of a table hold "
+            f"at once, for these examples alone; {LEGEND} than the first value."
+        )
     for task, values in sweep.runs.items():
-        title = TITLES[TASKS[sweep.kinds[task]].primary]
-        rows = [[plain_text(value), *_cells(list(runs.values()))] for value, runs in values.items()]
-        parts.append(table([f"{task}: {sweep.setting}", title, *_COLUMNS], rows))
+        header = [f"{task}: {sweep.setting}", TITLES[TASKS[sweep.kinds[task]].primary]]
+        rows = [
+            [plain_text(value), values_text([run.validation.metric for run in runs.values()])]
+            for value, runs in values.items()
+        ]
+        if verdicts:
+            header.append("against the first")
+            for row, shown in zip(
+                rows, [NONE, *map(_against, verdicts[task].verdicts)], strict=True
+            ):
+                row.append(shown)
+        for row, runs in zip(rows, values.values(), strict=True):
+            row += _cells([*runs.values()])
+        parts.append(table([*header, *_COLUMNS], rows))
     return "\n\n".join(parts)
 
 
+def _against(verdict: Verdict) -> str:
+    """How another value stands to the first. verdict: of the first against it."""
+    return range_text(verdict.mirrored()) + sign(verdict)
+
+
 def _cells(runs: Sequence[TrainedRun]) -> Iterable[str]:
-    yield values_text([run.validation.metric for run in runs])
     for read, digits in _COLUMNS.values():
         known = [value for run in runs if (value := read(run)) is not None]
         yield number(fmean(known) if known else None, digits)

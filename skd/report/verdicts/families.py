@@ -116,7 +116,7 @@ def _judged(
         for pair in pairs
         if min(fit.runs[places[name]] for name in pair) >= least
         and fit.pool.freedom
-        and fit.examples > 1
+        and (fit.examples > 1 or fit.given)
     ]
     family = None
     if decidable:

@@ -97,6 +97,7 @@ class Fit:
     per_example: Floats  # standard deviation of the seeds' mean difference [methods, methods]
     blocked: bool  # whether the seeds' common part is taken out
     rounding: float  # standard error that counts as none
+    given: bool  # whether the examples are no draw: what is said holds for them alone
 
     def noise(self, method: str, other: str) -> Noise:
         first, second = (self.methods.index(name) for name in (method, other))
@@ -119,8 +120,10 @@ class Fit:
         )
 
 
-def fit(scores: Scores) -> Fit:
+def fit(scores: Scores, *, given: bool = False) -> Fit:
     """The model of one task.
+
+    given: a score is a run's mean over examples that are not drawn, one for each run.
 
     An example without a score (NaN) of any run of any method is left out for all, so that the
     differences of three methods add up.
@@ -152,6 +155,7 @@ def fit(scores: Scores) -> Fit:
         per_example=per_example,
         blocked=blocked,
         rounding=rounding,
+        given=given,
     )
 
 

@@ -61,7 +61,7 @@ def section(name: str, sweep: SweepRuns, margin: float) -> str:
     if verdicts:
         parts[0] += (
             " *Against the first*: the interval of the difference that all values of a table hold "
-            f"at once, for these examples alone; {LEGEND} than the first value."
+            f"at once, for these examples alone: {LEGEND}."
         )
     for task, values in sweep.runs.items():
         header = [f"{task}: {sweep.setting}", TITLES[TASKS[sweep.kinds[task]].primary]]

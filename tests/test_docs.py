@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -238,6 +240,27 @@ def test_the_readmes_figures_are_those_of_the_kept_report() -> None:
         words = [cell.rstrip("▲=▼? ") for cell in kept[name]]
         primary = [words[0], words[2], words[4], words[6]]  # the others are shares of valid outputs
         assert readme[name] == primary
+
+
+def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:
+    said = " ".join(TEXTS["README.md"].partition("What the settings of `skd` do")[2].split())
+    runs: dict[tuple[str, str], list[float]] = {}
+    with (ROOT / "reports/full-analyses/tables/sweeps.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["task"] == "translation":
+                runs.setdefault((row["sweep"], row["value"]), []).append(float(row["metric"]))
+    means = {key: f"{fmean(values):.1f}" for key, values in runs.items()}
+    others = [means[key] for key in means if key[0] == "divergences" and key[1] != "forward_kl"]
+    assert len(others) == 5
+    low, high = (pick(others, key=float) for pick in (min, max))
+    forward = means["divergences", "forward_kl"]
+    assert f"forward KL {forward}, the five others {low} to {high}" in said
+    few, many = means["low_data", "50"], means["low_data", "1000"]
+    assert f"(50: {few}, 1,000: {many})" in said
+    tables = (ROOT / "reports/full-analyses/details/analyses.md").read_text(encoding="utf-8")
+    sweeps = tables.partition("## Students of other sizes")[0].split("## Sweep ")[1:]
+    decided = {text.split("`")[1] for text in sweeps if re.search(r"[\d.] [▲▼] \|", text)}
+    assert decided == {"divergences", "low_data", "rules", "teacher_temperature"}
 
 
 def cells(line: str) -> list[str]:

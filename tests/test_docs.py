@@ -256,7 +256,7 @@ def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:
     forward = means["divergences", "forward_kl"]
     assert f"forward KL {forward}, the five others {low} to {high}" in said
     few, many = means["low_data", "50"], means["low_data", "1000"]
-    assert f"(50: {few}, 1,000: {many})" in said
+    assert f"(translation, 50: {few}, 1,000: {many})" in said
     tables = (ROOT / "reports/full-analyses/details/analyses.md").read_text(encoding="utf-8")
     sweeps = tables.partition("## Students of other sizes")[0].split("## Sweep ")[1:]
     decided = {text.split("`")[1] for text in sweeps if re.search(r"[\d.] [▲▼] \|", text)}

@@ -30,7 +30,6 @@ from skd.report.sections.cells import (
     NONE,
     SIGNS,
     p_text,
-    plain_text,
     range_text,
     row_name,
     table,
@@ -116,12 +115,16 @@ def _pairs(first: Revision, second: Revision) -> list[tuple[TaskResults, TaskRes
 
 def _parameters(first: Revision, second: Revision) -> str:
     changed = [
-        [f"`{key}`", *map(plain_text, values)]
-        for key, *values in _changed_parameters(first, second)
+        [f"`{_in_a_cell(cell)}`" for cell in cells] for cells in _changed_parameters(first, second)
     ]
     if not changed:
         return "No parameter differs."
     return table(["parameter", first.name, second.name], changed, text_columns=3)
+
+
+def _in_a_cell(text: str) -> str:
+    """As code in a table: on one line, without what would end either."""
+    return " ".join(text.split()).replace("|", r"\|").replace("`", "'")
 
 
 def _changed_parameters(first: Revision, second: Revision) -> list[tuple[str, str, str]]:

@@ -94,12 +94,7 @@ class Params:
             self.scaling.students,
         )
         yield "experiment.fairness", asked.fairness, "which experiment.tasks does not", asked.tasks
-        yield (
-            "probe.methods",
-            self.probe.methods,
-            "which experiment.methods does not",
-            asked.methods,
-        )
+        yield "probe.methods", self.probe.methods, "but methods.{} is missing", self.methods
         for name, row in self.sweeps.items():
             yield f"sweeps.{name}.method", [row.method], "but methods.{} is missing", self.methods
         running: list[tuple[str, Sweep | Scaling]] = [

@@ -82,12 +82,12 @@ def probe(parameters: Parameters) -> ProbeResult:
     if not all(_shares_ids(task, seed) for task in parameters.tasks):
         return ProbeResult(took(machine.device), seed, settings.k, {}, "tokenizers differ")
     tasks = {name: training_data(name, parameters.budget[name]) for name in parameters.tasks}
+    # Of the methods those that the experiment runs
     students = {
-        (name, model): folders.start(name, seed)
-        if model == UNTRAINED
-        else folders.student(model, name, seed)
+        (name, model): folder
         for name in tasks
         for model in (UNTRAINED, *settings.methods)
+        if (folder := _student(model, name, seed)).exists()
     }
     jobs = [
         Probing(
@@ -105,6 +105,12 @@ def probe(parameters: Parameters) -> ProbeResult:
     for (name, model), done in zip(students, run_jobs(jobs, machine), strict=True):
         by_task[name][model] = done.result
     return ProbeResult(took(machine.device), seed, settings.k, by_task)
+
+
+def _student(model: str, task: str, seed: int) -> Path:
+    if model == UNTRAINED:
+        return folders.start(task, seed)
+    return folders.student(model, task, seed)
 
 
 def _shares_ids(task: str, seed: int) -> bool:

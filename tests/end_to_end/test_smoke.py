@@ -167,16 +167,18 @@ def test_the_code_on_a_card_makes_the_output_that_was_scored(project) -> None:
     card = (project / "reports/cards/summarization-skd.md").read_text(encoding="utf-8")
     code = re.search("```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
-    first = json.loads((project / "data/summarization/test.jsonl").open().readline())
+    rows = (project / "data/summarization/test.jsonl").read_text(encoding="utf-8")
+    first = json.loads(rows.partition("\n")[0])
     cut = "max_new_tokens=48"  # budget.summarization
     text = code[1].replace('"…"', repr(first["source"])).replace("max_new_tokens=256", cut)
     ran = subprocess.run(
         [sys.executable, "-c", text], cwd=project, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+    records = (project / "records/skd/summarization.jsonl").read_text(encoding="utf-8")
     scored = [
         record["output"]
-        for line in (project / "records/skd/summarization.jsonl").open(encoding="utf-8")
+        for line in records.splitlines()
         if (record := json.loads(line))["id"] == first["id"] and record["seed"] == 20
     ]
     assert [ran.stdout.strip()] == [output.strip() for output in scored]

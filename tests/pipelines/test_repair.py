@@ -243,7 +243,8 @@ def test_the_command_repairs_and_says_so(project: Project) -> None:
     assert not lock.exists()
 
 
-def test_a_run_in_a_copy_repairs_first(project: Project) -> None:
+def test_a_run_in_a_copy_repairs_first(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a real copy has the packages
     root = project(chain())
     rwlock(root, "")
     assert sandbox.repro(root, "-q").returncode == 0

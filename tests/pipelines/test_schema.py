@@ -56,7 +56,7 @@ def changed(path: str, value: object) -> dict:
         ("experiment.tasks", ["poetry"], "data.poetry is missing"),
         ("experiment.methods", ["magic"], "methods.magic is missing"),
         ("experiment.sweeps", ["magic"], "sweeps.magic is missing"),
-        ("probe.methods", ["mixed_skd"], "mixed_skd.*which experiment.methods does not"),
+        ("probe.methods", ["magic"], "methods.magic is missing"),
         ("sweeps.threshold.method", "magic", "methods.magic is missing"),
         ("sweeps.threshold.tasks", ["poetry"], "which experiment.tasks does not"),
         ("sweeps.threshold.setting", "acceptance.speed", "no setting of methods.skd"),

@@ -126,7 +126,8 @@ def _answer(results: ExperimentResults) -> str:
         [
             *lines,
             f'ids = tokenizer({text}, {special}return_tensors="pt")',
-            "made = model.generate(**ids, max_new_tokens=256, do_sample=False)",
+            "options = dict(max_new_tokens=256, do_sample=False)",
+            "made = model.generate(ids.input_ids, attention_mask=ids.attention_mask, **options)",
             f"print(tokenizer.decode(made[0, {first}:], skip_special_tokens=True))",
         ]
     )

@@ -6,13 +6,14 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3 python; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test safety chaos audit smoke flow ui watch bench families profile keep push plan lint clean
+.PHONY: help install extras repro test safety chaos audit smoke flow ui watch bench families profile keep push plan lint clean
 
 help:           ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,12 @@ $(READY): requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	touch $@
 
+extras: $(EXTRAS) ## all optional extras, pinned: Ray, S3, trackers and what tests them
+
+$(EXTRAS): $(READY) requirements-extras.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-extras.lock
+	touch $@
+
 repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
 	$(PY) -m pipelines.repro
 	@echo "report: $(CURDIR)/reports/report.md"
@@ -34,7 +41,7 @@ repro: $(READY) ## run the experiment: dvc repro, from data to reports/report.md
 plan: $(READY)  ## what it takes and whether it fits, before it runs: make plan NAME=paper-gemma
 	@$(PY) -m pipelines.plan $(NAME)
 
-test: $(READY)  ## lint, type-check and test
+test: $(EXTRAS) ## lint, type-check and test, the extras too
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -48,7 +55,8 @@ chaos: $(READY) ## faults at random moments, each survived? (FAULTS=20, SEED=1, 
 
 audit: $(READY) ## known vulnerabilities of the pinned packages; asks the package index's service
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
-	$(PY) -m pip_audit --strict --no-deps --disable-pip --requirement requirements.lock
+	$(PY) -m pip_audit --strict --no-deps --disable-pip --requirement requirements.lock \
+		--requirement requirements-extras.lock
 
 smoke: $(READY) ## one task, three methods, one seed, in a copy under .scratch/smoke
 	$(PY) -m pipelines.sandbox

@@ -14,6 +14,7 @@ from pipelines.runs.progress import FINISHED, LOG
 from pipelines.runs.training import MODEL, RunSpec
 from skd.errors import UserError
 from skd.models.settings import Budget
+from skd.seals import SEAL
 from tests.pipelines.test_jobs import models, some_jobs  # noqa: F401 - a fixture
 from tests.ray_cluster import WORKERS, workers  # noqa: F401 - a fixture
 from tests.tiny import machine_in
@@ -32,9 +33,9 @@ def jobs(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Of a finished job, but for its seconds."""
+    """Of a finished job, but for its seconds, and for the seal over them."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
-    apart = (JOB, FINISHED, LOG)
+    apart = (JOB, FINISHED, LOG, SEAL)
     return {path.name: path.read_bytes() for path in paths if path.name not in apart}
 
 

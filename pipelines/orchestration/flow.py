@@ -94,7 +94,9 @@ def experiment(
         with worktree.worktree(Path.cwd(), name, overrides) as folder, chdir(folder):
             state = _bring_up(folder, targets, max_workers=max_workers)
             if state.is_completed():
+                get_run_logger().info("Saving it as a DVC experiment")
                 worktree.save(folder, name, [one.name for one in graph.plan(folder, targets)])
+                get_run_logger().info("Saved: `dvc exp apply %s` brings it here", name)
     except UserError as error:
         return Failed(message=str(error))
     return state

@@ -263,6 +263,40 @@ def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:
     assert decided == {"divergences", "low_data", "rules", "teacher_temperature"}
 
 
+def test_what_the_readme_says_of_equal_budgets_is_in_the_kept_table() -> None:
+    said = " ".join(TEXTS["README.md"].partition("Six methods with six tries each")[2].split())
+    with (ROOT / "reports/full-fairness/tables/fairness.csv").open(encoding="utf-8") as file:
+        rows = {(r["view"], r["task"], r["method"]): r for r in csv.DictReader(file)}
+    means = {key: f"{float(row['mean']):.1f}" for key, row in rows.items()}
+    # A row's verdict is on the reference
+    lost = {
+        view: {key[1:] for key, row in rows.items() if key[0] == view and row["verdict"] == "worse"}
+        for view in ("steps", "seconds", "tokens")
+    }
+    ours, imit = (
+        ("arithmetic", "student_and_teacher"),
+        {("translation", "imit_kd"), ("arithmetic", "imit_kd")},
+    )
+    assert lost == {"steps": {ours}, "seconds": {ours}, "tokens": {ours, *imit}}
+    seconds = {row["verdict"] for key, row in rows.items() if key[0] == "seconds"}
+    assert seconds == {"worse", "undecided", ""}  # none is for the reference, which has no verdict
+    against = "{} against {}".format
+    assert against(means["steps", *ours], means["steps", "arithmetic", "skd"]) in said
+    kd, skd = (means["seconds", "translation", name] for name in ("supervised_kd", "skd"))
+    assert f"at {kd} on translation beside `skd`'s {skd}" in said
+    for task, method in imit:
+        assert against(means["tokens", task, method], means["tokens", task, "skd"]) in said
+        apart = [float(m) for (view, of, _), m in means.items() if (view, of) == ("steps", task)]
+        gain = float(means["tokens", task, method]) - float(means["steps", task, method])
+        assert gain > max(apart) - min(apart)
+    steps = [
+        int(r["steps"]) for key, r in rows.items() if key[0] == "tokens" and key[2] == "imit_kd"
+    ]
+    assert f"{min(steps)} to {max(steps)} steps" in said
+    longest = max(int(r["steps"]) for key, r in rows.items() if key[0] == "seconds")
+    assert f"up to {longest / 250:.1f} times" in said
+
+
 def cells(line: str) -> list[str]:
     """Of a row of a Markdown table."""
     return [cell.strip() for cell in line.strip().strip("|").split("|")]

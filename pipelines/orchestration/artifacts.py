@@ -60,7 +60,7 @@ def self_contained(report: Path) -> str:
         if re.match(r"[a-z]+:|#", target):
             return match[0]
         if not match["bang"]:
-            return f"{match['text']} (`{target}`)"
+            return f"{match['text']}, `{target}`"
         uri = _data_uri(report.parent / target, report.parent, REPORT_LIMIT - spent)
         spent += len(uri)
         return f"![{match['text']}]({uri})" if uri else f"*Figure `{target}`: {match['text']}*"

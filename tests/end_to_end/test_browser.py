@@ -86,9 +86,9 @@ def test_an_experiment_is_started_from_its_form_and_its_report_is_read(root, tmp
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
         page.get_by_role("button", name="Add item").click()
-        name, override, *_ = page.locator("textarea").all()
-        name.fill("k5")
-        override.fill("methods.skd.acceptance.value=5")
+        fields = page.locator("textarea")  # the name, then the first item once it is drawn
+        fields.nth(0).fill("k5")
+        fields.nth(1).fill("methods.skd.acceptance.value=5")
         page.get_by_role("button", name="Submit").click()
         page.locator("a[href*='/runs/flow-run/']").first.click()
         page.get_by_text("Completed", exact=True).first.wait_for()

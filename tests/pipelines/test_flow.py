@@ -388,7 +388,7 @@ def test_the_report_is_self_contained(tmp_path: Path) -> None:
     inlined = f"data:image/png;base64,{base64.b64encode(b'png').decode()}"
     assert artifacts.self_contained(report) == (
         f"![a]({inlined}) *Figure `large.png`: b* *Figure `gone.png`: c* "
-        "d (`cards/d.md`) [e](https://e.org) [f](#f)"
+        "d, `cards/d.md` [e](https://e.org) [f](#f)"
     )
 
 

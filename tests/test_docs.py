@@ -224,22 +224,41 @@ def test_a_name_of_nothing_is_found_out(text) -> None:
     assert absent(text) != []
 
 
+def results(report: str) -> dict[str, list[str]]:
+    """The table of a kept report: each model's cells, two for a task, the second one of valid %."""
+    text = (ROOT / report).read_text(encoding="utf-8").partition("## Results")[2]
+    rows = (cells(line) for line in text.partition("\n## ")[0].splitlines())
+    return {row[0].strip("*` "): row[1:] for row in rows if len(row) > 4}
+
+
 def test_the_readmes_figures_are_those_of_the_kept_report() -> None:
     """Each row of the table on its first screen, beside the report's row of the same model."""
-    report = (ROOT / "reports/full-main/report.md").read_text(encoding="utf-8")
-    readme, kept = (
-        {row[0].strip("*` "): row[1:] for row in map(cells, text.splitlines()) if len(row) > 4}
-        for text in (
-            TEXTS["README.md"].partition("## What it found")[2].partition("| Command")[0],
-            report.partition("## Results")[2].partition("\n## ")[0],
-        )
-    )
+    kept = results("reports/full-main/report.md")
+    first = TEXTS["README.md"].partition("## What it found")[2].partition("| Command")[0]
+    rows = [row for row in map(cells, first.splitlines()) if len(row) > 4]
+    readme = {row[0].strip("*` "): row[1:] for row in rows}
     methods = {name for name in readme if name in METHODS}
     assert {"skd", "student_and_teacher", "seq_kd", "on_policy_hard"} <= methods
     for name in (*methods, "teacher"):
         words = [cell.rstrip("▲=▼? ") for cell in kept[name]]
         primary = [words[0], words[2], words[4], words[6]]  # the others are shares of valid outputs
         assert readme[name] == primary
+
+
+def test_what_the_readme_says_of_the_other_rows_is_in_the_kept_report() -> None:
+    said = TEXTS["README.md"].partition("The eleven other rows")[2].partition("\n\n")[0]
+    kept = results("reports/full-others/report.md")
+    rows = kept.keys() - results("reports/full-main/report.md").keys()
+    assert len(rows) == 11
+    verdicts = {row: [cell[-1] for cell in kept[row][:6:2]] for row in rows}
+    assert not any("▲" in of_tasks for of_tasks in verdicts.values())
+    undecided = {row for row, of_tasks in verdicts.items() if of_tasks == ["?"] * 3}
+    assert undecided == {"skd_with_teacher", "ca_opd", "mixed_skd"}
+    assert all(f"`{row}`" in said for row in undecided)
+    assert {verdicts[row][0] for row in rows - undecided} == {"▼"}
+    means = [kept[row][0].split()[0] for row in ("distillm2", "skd")]
+    assert "`distillm2` with {} to {}".format(*means) in said
+    assert verdicts["skd_instruct"] == ["▼", "?", "▼"]
 
 
 def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:

@@ -245,8 +245,14 @@ def test_the_readmes_figures_are_those_of_the_kept_report() -> None:
         assert readme[name] == primary
 
 
-def test_what_the_readme_says_of_the_other_rows_is_in_the_kept_report() -> None:
-    said = TEXTS["README.md"].partition("The eleven other rows")[2].partition("\n\n")[0]
+def found(heading: str) -> str:
+    """A section of docs/findings.md in one line."""
+    section = TEXTS["docs/findings.md"].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return " ".join(section.split())
+
+
+def test_what_is_said_of_the_other_rows_is_in_the_kept_report() -> None:
+    said = found("The other rows")
     kept = results("reports/full-others/report.md")
     rows = kept.keys() - results("reports/full-main/report.md").keys()
     assert len(rows) == 11
@@ -261,8 +267,8 @@ def test_what_the_readme_says_of_the_other_rows_is_in_the_kept_report() -> None:
     assert verdicts["skd_instruct"] == ["▼", "?", "▼"]
 
 
-def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:
-    said = " ".join(TEXTS["README.md"].partition("What the settings of `skd` do")[2].split())
+def test_what_is_said_of_settings_is_in_the_kept_tables() -> None:
+    said = found("Settings of `skd`")
     runs: dict[tuple[str, str], list[float]] = {}
     with (ROOT / "reports/full-analyses/tables/sweeps.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -282,8 +288,8 @@ def test_what_the_readme_says_of_settings_is_in_the_kept_tables() -> None:
     assert decided == {"divergences", "low_data", "rules", "teacher_temperature"}
 
 
-def test_what_the_readme_says_of_equal_budgets_is_in_the_kept_table() -> None:
-    said = " ".join(TEXTS["README.md"].partition("Six methods with six tries each")[2].split())
+def test_what_is_said_of_equal_budgets_is_in_the_kept_table() -> None:
+    said = found("Equal budgets")
     with (ROOT / "reports/full-fairness/tables/fairness.csv").open(encoding="utf-8") as file:
         rows = {(r["view"], r["task"], r["method"]): r for r in csv.DictReader(file)}
     means = {key: f"{float(row['mean']):.1f}" for key, row in rows.items()}

@@ -253,8 +253,8 @@ def found(heading: str) -> str:
 
 def test_what_is_said_of_the_other_rows_is_in_the_kept_report() -> None:
     said = found("The other rows")
-    kept = results("reports/full-others/report.md")
-    rows = kept.keys() - results("reports/full-main/report.md").keys()
+    kept, main = (results(f"reports/{part}/report.md") for part in ("full-others", "full-main"))
+    rows = kept.keys() - main.keys()
     assert len(rows) == 11
     verdicts = {row: [cell[-1] for cell in kept[row][:6:2]] for row in rows}
     assert not any("▲" in of_tasks for of_tasks in verdicts.values())
@@ -265,6 +265,9 @@ def test_what_is_said_of_the_other_rows_is_in_the_kept_report() -> None:
     means = [kept[row][0].split()[0] for row in ("distillm2", "skd")]
     assert "`distillm2` with {} to {}".format(*means) in said
     assert verdicts["skd_instruct"] == ["▼", "?", "▼"]
+    seq_kd = [[part["seq_kd"][column][-1] for column in (0, 2)] for part in (kept, main)]
+    assert seq_kd == [["▼", "?"], ["?", "▲"]]
+    assert "with {} to {}.".format(*(part["teacher"][2] for part in (kept, main))) in said
 
 
 def test_what_is_said_of_settings_is_in_the_kept_tables() -> None:

@@ -48,6 +48,22 @@ def test_the_copy_has_the_report_its_parameters_and_the_best_students_cards(run_
     }
 
 
+def test_samples_that_quote_the_data_stay_here_and_the_report_says_so(run_folder) -> None:
+    reports = run_folder / "reports"
+    write_text(reports / "details/samples.md", "a stranger's words")
+    text = (reports / "report.md").read_text()
+    write_text(reports / "report.md", f"{text}- [Sample outputs](details/samples.md)\n")
+    kept = contents(keep("full", run_folder, samples=False))
+    assert "details/samples.md" not in kept
+    assert "samples.md" not in kept["report.md"]
+    assert "- Sample outputs are not kept: they quote rows of the data.\n" in kept["report.md"]
+
+
+def test_the_line_about_samples_is_the_one_that_reports_have() -> None:
+    report = Path(__file__).parents[2] / "reports/report.md"
+    assert module.SAMPLES_LINE in report.read_text(encoding="utf-8")
+
+
 def test_keeping_again_leaves_nothing_of_the_former_copy(run_folder) -> None:
     keep("full", run_folder)
     (run_folder / "reports/tables/scores.csv").rename(run_folder / "reports/tables/other.csv")

@@ -30,6 +30,13 @@ def taught_in(teacher: Sizes, device: str) -> Weights:
     return teacher.weights or ("float32" if device == "cpu" else "bfloat16")
 
 
+def products_code(device: str, *held: Weights) -> int:
+    """What oneDNN makes for the shapes of bf16 products on a CPU and keeps: 200 MiB of the last 64
+    shapes, which is what a stage asks for (`pipelines.stages.command`); measured, docs/profiles.md
+    """
+    return 200 * 2**20 if device == "cpu" and "bfloat16" in held else 0
+
+
 # --------------------------------------------------------------------- models
 def weights(model: Sizes, width: int = FULL) -> int:
     """parameters × width"""

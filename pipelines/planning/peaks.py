@@ -62,6 +62,7 @@ def testing_peak(test: Testing, device: Device, decoding_batch: int) -> Peak:
         "decoding",
         {
             "process": device.process,
+            "products' code": memory.products_code(device.kind, weights),
             "weights": memory.held(test.model, weights),
             "caches": memory.cache(test.model, rows, slots, width),
             "logits": memory.drawing(test.model, rows, PLAIN_BLOCK, interleaved=False),
@@ -72,11 +73,13 @@ def testing_peak(test: Testing, device: Device, decoding_batch: int) -> Peak:
 
 def _held(run: Training, device: Device) -> dict[str, int]:
     """What is there in every phase, from the first step's end on."""
-    taught = 0
+    taught, formats = 0, [run.optimisation.weights]
     if run.teacher is not None:
-        taught = memory.here(run.teacher, memory.taught_in(run.teacher, device.kind))
+        formats.append(memory.taught_in(run.teacher, device.kind))
+        taught = memory.here(run.teacher, formats[-1])
     return {
         "process": device.process,
+        "products' code": memory.products_code(device.kind, *formats),
         "weights": memory.trained(run.student, run.optimisation) + taught,
         "optimiser": memory.optimiser(run.student, run.optimisation),
         "kept states": _states(run, device),

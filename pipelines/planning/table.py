@@ -17,6 +17,7 @@ from skd.settings import plain
 
 _PARTS = (
     "process",
+    "products' code",
     "weights",
     "optimiser",
     "gradients",

@@ -124,7 +124,11 @@ def _keep_freed_memory() -> None:
     fault per 4 KiB: 2,000 to 20,000 in a step of the default's teacher, which is 5 % of its time
     and more. Kept blocks of a large model's steps do not fit the next ones, whose rows have other
     lengths: such a process grew to twice of what it needs. They are given back.
+
+    oneDNN, which multiplies bf16, keeps the code that it makes for a product's shape, by default of
+    the last 1,024 shapes: where each step's rows have another length, some 15 MiB more a step.
     """
+    os.environ.setdefault(*_ONEDNN)  # read at the first product; workers inherit it
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # elsewhere than with glibc there is nothing to set
         for parameter, value in _MALLOC.items():
@@ -133,3 +137,5 @@ def _keep_freed_memory() -> None:
 
 # malloc.h: M_MMAP_THRESHOLD, above all that the default's models need, and M_TRIM_THRESHOLD; bytes.
 _MALLOC = {-3: 4 * 2**20, -1: 2**31 - 1}
+# More shapes than a step has; fewer cost no time that could be measured.
+_ONEDNN = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

@@ -332,3 +332,16 @@ def test_everything_grows_with_what_it_is_multiplied_by() -> None:
         assert part(sizes, 2 * ROWS, LENGTH, 4) > part(sizes, ROWS, LENGTH, 4)
         assert part(sizes, ROWS, 2 * LENGTH, 4) > part(sizes, ROWS, LENGTH, 4)
         assert part(sizes, ROWS, LENGTH, 2) < part(sizes, ROWS, LENGTH, 4)
+
+
+@pytest.mark.parametrize(
+    ("device", "held", "kept"),
+    [
+        ("cpu", ("bfloat16", "float32"), True),
+        ("cpu", ("float32", "bfloat16"), True),
+        ("cpu", ("float32", "nf4"), False),
+        ("cuda", ("bfloat16", "bfloat16"), False),
+    ],
+)
+def test_code_for_products_is_kept_where_a_cpu_multiplies_bf16(device, held, kept) -> None:
+    assert (memory.products_code(device, *held) > 0) == kept

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from matplotlib.text import Text
 
-from skd.report.figures.convergence import convergence, shown_methods
+from skd.report.figures.convergence import convergence, every_method, shown_methods
 from skd.report.figures.cost import front
 from skd.report.figures.curves import curve
 from skd.report.figures.draw import figures
@@ -81,6 +82,24 @@ def test_few_lines_show_the_convergence_and_no_two_names_overlap(make_tree):
         boxes = [Text.get_window_extent(text) for text in axes.texts]  # without their lines
         assert len(boxes) == len(shown_methods(task, "skd"))
         assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_a_run_that_is_validated_once_is_a_point(root):
+    """A line of one point would leave the panel empty."""
+    (task, *_) = read(root).tasks
+    once = {}
+    for method, training in task.training.items():
+        last = max(row.step for row in training.log if row.validation_metric is not None)
+        log = [replace(r, validation_metric=None) if r.step < last else r for r in training.log]
+        once[method] = replace(training, log=log)
+    for training, marked in ((task.training, False), (once, True)):
+        figure, drawn = every_method(replace(task, training=training), "skd")
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [len(line.get_xdata()) == 1 for axes in panels for line in axes.lines] == [
+            marked
+        ] * (2 * len(training))
+        assert all((line.get_marker() == "o") == marked for axes in panels for line in axes.lines)
+        assert (len(drawn) == len(training)) == marked
 
 
 def test_the_curves_have_a_row_per_point(root):

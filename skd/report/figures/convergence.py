@@ -81,14 +81,17 @@ def every_method(task: TaskResults, reference: str) -> tuple[Figure, list[DrawnR
         axes.tick_params(labelbottom=place + PANELS_PER_ROW >= len(lines))  # nothing is below
     for axes, (method, course) in zip(grid.flat, lines.items(), strict=False):
         steps = [point.step for point in course]
+        alone = "o" if len(steps) == 1 else None  # a line of one point shows nothing
         if reference in lines:
             known = lines[reference]
-            axes.plot([p.step for p in known], [p.mean for p in known], color="#AAAAAA")
+            axes.plot([p.step for p in known], [p.mean for p in known], color="#AAAAAA",
+                      marker=alone, markersize=6)  # fmt: skip
         color = BLACK if method == reference else PALETTE[0]
-        axes.plot(steps, [p.mean for p in course], color=color, linewidth=1.8)
+        axes.plot(steps, [p.mean for p in course], color=color, linewidth=1.8,
+                  marker=alone, markersize=4)  # fmt: skip
         axes.fill_between(
             steps, [p.lowest for p in course], [p.highest for p in course], color=color,
-            alpha=0.15, linewidth=0,
+            alpha=0.15, linewidth=0 if alone is None else 1.8,
         )  # fmt: skip
         axes.set_title(method, fontsize=9)
     figure.supxlabel("optimiser step", fontsize=9)

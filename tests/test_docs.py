@@ -225,7 +225,7 @@ def test_a_name_of_nothing_is_found_out(text) -> None:
 
 
 def results(report: str) -> dict[str, list[str]]:
-    """The table of a kept report: each model's cells, two for a task, the second one of valid %."""
+    """The table of a kept report: each model's cells, a second one a task where valid % is."""
     text = (ROOT / report).read_text(encoding="utf-8").partition("## Results")[2]
     rows = (cells(line) for line in text.partition("\n## ")[0].splitlines())
     return {row[0].strip("*` "): row[1:] for row in rows if len(row) > 3}

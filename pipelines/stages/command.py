@@ -126,7 +126,7 @@ def _keep_freed_memory() -> None:
     lengths: such a process grew to twice of what it needs. They are given back.
 
     oneDNN, which multiplies bf16, keeps the code that it makes for a product's shape, by default of
-    the last 1,024 shapes: where each step's rows have another length, some 15 MiB more a step.
+    the last 1,024 shapes: where each step's rows have another length, some 11 MiB more a step.
     """
     os.environ.setdefault(*_ONEDNN)  # read at the first product; workers inherit it
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

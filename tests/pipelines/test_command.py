@@ -20,7 +20,7 @@ run_command(lambda: subprocess.run([sys.executable, "-c", {CHILD!r}], check=True
 
 @pytest.mark.parametrize(("asked", "given"), [(None, "64"), ("7", "7")])
 def test_workers_keep_few_shapes_of_products_unless_the_user_asks_for_more(asked, given) -> None:
-    """oneDNN's own 1,024 grew a process in bf16 by gigabytes (docs/memory.md)."""
+    """oneDNN's own 1,024 take 0.8 GiB of a process in bf16 (docs/memory.md)."""
     environment = {name: value for name, value in os.environ.items() if name != CAPACITY}
     environment |= {} if asked is None else {CAPACITY: asked}
     ran = subprocess.run(

@@ -12,8 +12,8 @@ from enum import StrEnum
 import numpy as np
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
+from skd.report.verdicts.noise import Noise
 from skd.report.verdicts.simultaneous import Against, Among, Joint, critical_value
-from skd.report.verdicts.spread import Noise
 
 ALPHA = 0.05  # p below it and an interval without zero are the same thing
 POWER = 0.8

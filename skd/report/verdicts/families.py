@@ -19,8 +19,9 @@ from skd.report.verdicts.comparison import (
     Comparison,
     Family,
 )
+from skd.report.verdicts.noise import Noise
 from skd.report.verdicts.simultaneous import Against, Among
-from skd.report.verdicts.spread import Fit, Noise
+from skd.report.verdicts.spread import Fit
 
 PLANNED = 0.8  # of the error, for the planned comparisons; the remaining pairs have the rest
 

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
+from skd.report.verdicts.noise import Noise
+
 Floats = NDArray[np.float64]
 # Method -> seed (any name of it) -> score of each example
 Scores = Mapping[str, Mapping[Any, ArrayLike]]
@@ -29,47 +31,6 @@ Scores = Mapping[str, Mapping[Any, ArrayLike]]
 # test says so at the first level. At the second, its own variance counts for itself.
 LEFT_OUT, ON_ITS_OWN = 0.001, 0.12
 _ROUNDING = 1e-9  # of the largest score; smaller spreads are not told from none
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The variance of one difference of means, by source, with degrees of freedom."""
-
-    pooled: float  # between runs, by the variance that the methods share
-    pooled_freedom: float
-    own: float  # between runs of the methods that have a variance of their own
-    own_freedom: float
-    examples: float
-    examples_freedom: float
-
-    @property
-    def variance(self) -> float:
-        return self.pooled + self.own + self.examples
-
-    @property
-    def freedom(self) -> float:
-        """Mean of the inverse degrees of freedom, weighted by variance (Cochran).
-
-        Satterthwaite's weights are the squares; where runs have few degrees of freedom and happen
-        to lie close, they trust the examples' many too much.
-        """
-        inverse = (
-            self.pooled / self.pooled_freedom
-            + self.own / self.own_freedom
-            + self.examples / self.examples_freedom
-        )
-        return self.variance / inverse
-
-    def with_runs(self, factor: float, growth: float) -> Noise:
-        """The same methods with `factor` times the runs and `growth` times their freedom."""
-        return Noise(
-            self.pooled / factor,
-            self.pooled_freedom * growth,
-            self.own / factor,
-            self.own_freedom * growth,
-            self.examples,
-            self.examples_freedom,
-        )
 
 
 @dataclass(frozen=True)
